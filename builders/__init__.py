@@ -1,0 +1,1 @@
+"""Ground floor: schemas, sources, segments, progress, markers, variants, the shard engine."""

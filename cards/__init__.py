@@ -1,0 +1,1 @@
+"""Dataset cards, statistics and plots."""

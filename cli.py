@@ -1,0 +1,242 @@
+"""The command line: one thin function a command. It parses options, calls one function, prints.
+
+Nothing heavy is imported here, so that `progdata --help` answers at once.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from progdata import __version__
+from progdata.builders.errors import ProgdataError
+
+app = typer.Typer(
+    help="Construct, prove and publish progress-prediction datasets for reasoning models.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        help="countdown:N, a path or glob of .jsonl, .jsonl.gz, .parquet, or "
+        "hf:org/name[:config][@revision][#split]. May be repeated.",
+        metavar="SPEC",
+    ),
+]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        help="words (built in), a tokenizer.json, its folder, or a hub id org/name[@revision].",
+        metavar="SPEC",
+    ),
+]
+Segmenter = Annotated[
+    str | None,
+    typer.Option(help="newline, episodes, tokens:K, sat or sat:MODEL.", metavar="NAME"),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Read this many rows.", metavar="N")]
+Seed = Annotated[int | None, typer.Option(help="Of noise, masks and countdown.", metavar="N")]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"progdata {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["PROGDATA_DEBUG"] = "1"
+
+
+@app.command(epilog="Example: progdata build --variant noisy --out my-dataset")
+def build(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A YAML file, or the name of a shipped recipe.")
+    ] = None,
+    source: Sources = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="clean, noisy, masked, special, masked-special, or all. May be repeated.",
+            metavar="NAME",
+        ),
+    ] = None,
+    tokenizer: Tokenizer = None,
+    segmenter: Segmenter = None,
+    out: Annotated[Path, typer.Option(help="The folder to build in.")] = Path("progdata-out"),
+    limit: Limit = None,
+    seed: Seed = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.", metavar="N")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Build a progress dataset: segment, count, mark, prove.
+
+    With no recipe and no source it builds 1,000 countdown traces with the built-in tokenizer.
+    Options override the recipe. An interrupted build goes on when the same command runs again.
+    """
+    from progdata.releases.build import build as run
+    from progdata.releases.recipe import load_recipe
+
+    chosen = load_recipe(
+        recipe,
+        sources=source,
+        variants=variant,
+        tokenizer=tokenizer,
+        segmenter=segmenter,
+        limit=limit,
+        seed=seed,
+    )
+    begun = time.monotonic()
+    with _display() as display:
+        report = run(chosen, out, workers=workers, display=display)
+    seconds = round(time.monotonic() - begun, 3)
+    if as_json:
+        _print_json({"out": str(out), "seconds": seconds} | report)
+    else:
+        from progdata.cards.tables import build_summary
+
+        print(build_summary(report, out, seconds))
+
+
+@app.command(epilog="Example: progdata check progdata-out")
+def check(
+    folder: Annotated[Path, typer.Argument(help="The folder of a build.", metavar="DIR")],
+    tokenizer: Tokenizer = None,
+    as_json: Json = False,
+) -> None:
+    """Check every law on a build; exit 3 and name the offending rows where one is broken."""
+    from dataclasses import asdict
+
+    from progdata.releases.check import check as run
+
+    broken = run(folder, tokenizer=tokenizer)
+    if as_json:
+        _print_json(
+            {
+                "folder": str(folder),
+                "ok": not broken,
+                "violations": len(broken),
+                "broken": [asdict(violation) for violation in broken],
+            }
+        )
+    elif broken:
+        for violation in broken[:50]:
+            print(f"{violation.law}: {violation.where}: {violation.detail}")
+        print(f"{len(broken):,} violations in {folder}")
+    else:
+        print(f"{folder}: every law holds")
+    if broken:
+        raise typer.Exit(3)
+
+
+@app.command(epilog="Example: progdata segment 'traces/*.jsonl.gz' --segmenter episodes --show 1")
+def segment(
+    source: Annotated[str, typer.Argument(help="As --source of build.", metavar="SOURCE")],
+    segmenter: Segmenter = None,
+    tokenizer: Tokenizer = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the base table to this .parquet file.")
+    ] = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    show: Annotated[int, typer.Option(min=0, help="Print this many traces, segmented.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Cut thinking into segments and count their tokens, without building."""
+    from progdata.cards.tables import segment_summary
+    from progdata.releases.recipe import load_recipe
+    from progdata.releases.segmented import segment_source
+
+    recipe = load_recipe(
+        None, sources=[source], segmenter=segmenter, tokenizer=tokenizer, limit=limit, seed=seed
+    )
+    report = segment_source(recipe, out=out, show=show)
+    print(segment_summary(report)) if not as_json else _print_json(report)
+
+
+@app.command(epilog="Example: progdata stats progdata-out")
+def stats(
+    source: Annotated[
+        str, typer.Argument(help="The folder of a build, or a source as of build.", metavar="DIR")
+    ],
+    tokenizer: Tokenizer = None,
+    segmenter: Segmenter = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Show lengths, labels, and how much of them each training context shows."""
+    from progdata.cards.tables import stats_summary
+    from progdata.releases.recipe import load_recipe
+    from progdata.releases.segmented import build_statistics, segment_source
+
+    if Path(source).is_dir():
+        report = build_statistics(Path(source))
+    else:
+        report = segment_source(
+            load_recipe(
+                None, sources=[source], tokenizer=tokenizer, segmenter=segmenter, limit=limit
+            )
+        )
+    print(stats_summary(report)) if not as_json else _print_json(report)
+
+
+def main() -> NoReturn:
+    """Run the command line; every error becomes one line and an exit code."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+    except ProgdataError as error:
+        _fail(str(error), error.exit_code, error)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        _fail(f"{named}{error.strerror or error}", 1, error)
+    except Exception as error:
+        explain = getattr(error, "format_message", None)  # a wrong option, by Typer's own Click
+        if explain is not None:
+            _fail(f"{explain()} (progdata --help shows the commands)", 2, error)
+        kind = type(error).__name__
+        _fail(f"internal error: {kind}: {error}; please report it (--debug shows where)", 1, error)
+    if code == INTERRUPTED:
+        print("progdata: interrupted; run the same command again to go on", file=sys.stderr)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int, error: BaseException) -> NoReturn:
+    if os.environ.get("PROGDATA_DEBUG"):
+        raise error
+    print(f"progdata: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, ensure_ascii=False))
+
+
+def _display() -> Any:
+    """A live bar on a terminal, plain lines elsewhere."""
+    from contextlib import nullcontext
+
+    from progdata.releases.display import LiveBar, PlainLines
+
+    return LiveBar() if sys.stderr.isatty() else nullcontext(PlainLines())
+
+
+if __name__ == "__main__":
+    main()

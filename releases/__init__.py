@@ -1,0 +1,1 @@
+"""Recipe -> build on disk -> lock file -> release."""

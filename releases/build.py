@@ -1,0 +1,323 @@
+"""Build a progress dataset: recipe -> base shards -> plan -> variant files -> lock file.
+
+Read `build` from top to bottom; it is the main path of the project.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from progdata import __version__
+from progdata.builders.atomic import write_text
+from progdata.builders.base_table import (
+    BaseSettings,
+    SegmenterSettings,
+    TokenizerMismatch,
+    build_base,
+)
+from progdata.builders.engine import LocalEngine, ShardStore
+from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.markers import special_tokens
+from progdata.builders.prompts import profile_sha256
+from progdata.builders.sat import model_fingerprint
+from progdata.builders.schema import content_id
+from progdata.builders.sources import SHARD_BYTES, Shard, Source, find_source, read_shards
+from progdata.builders.splits import SPLITS, SplitRule
+from progdata.builders.tokenizer import TokenizerSource, find_tokenizer, why_not_fast
+from progdata.cards.card import build_card
+from progdata.cards.statistics import add_tallies
+from progdata.releases.display import Display, Silent
+from progdata.releases.lockfile import (
+    FORMAT,
+    FileRecord,
+    LockFile,
+    TokenizerRecord,
+    declared_recipe,
+    differing_fields,
+    lock_text,
+    read_lock,
+    recorded_versions,
+)
+from progdata.releases.parts import PartTask, PartWriter, describe, part_key
+from progdata.releases.plan import Plan, cut_parts, make_plan, read_index
+from progdata.releases.recipe import Recipe
+from progdata.releases.rejects import describe_rejects, write_rejects
+from progdata.releases.report import make_report
+from progdata.releases.workspace import LOCK_FILE, Workspace, open_workspace
+from progdata.verifiers.laws import LawSettings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a recipe's names were found to be."""
+
+    recipe: Recipe
+    sources: list[Source]
+    tokenizer: TokenizerSource
+    settings: BaseSettings
+    segmenter_sha256: str | None
+    slow_because: str | None  # why the reference tokenizer counts, where it does
+
+
+def build(
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    workers: int = 1,
+    shard_bytes: int = SHARD_BYTES,
+    display: Display | None = None,
+) -> dict[str, Any]:
+    """Build what `recipe` says into the folder `out`; the content of its `reports/build.json`.
+
+    A finished build of the same recipe and inputs is left as it is; an unfinished one is
+    continued. Neither `workers` (processes) nor `shard_bytes` (input bytes a task) changes a byte
+    of the result. Raises UsageError where `out` holds another build, ProgdataError where an input
+    cannot be read, `out` cannot be written or every row was refused, LawError where a law breaks.
+    """
+    folder = Path(out)
+    try:
+        with open_workspace(folder) as workspace:
+            inputs = find_inputs(recipe)
+            report = _finished(folder, inputs)
+            if report is None:
+                workspace.prepare()
+                with LocalEngine(workers) as engine:
+                    report = _build(workspace, inputs, engine, shard_bytes, display or Silent())
+            return report
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        raise ProgdataError(
+            f"{folder}: {os.strerror(error.errno)}; what is committed stays: "
+            "make room and run the same command again to go on"
+        ) from error
+
+
+def find_inputs(recipe: Recipe) -> Inputs:
+    """Look up everything that a recipe names. Raises UsageError or ProgdataError."""
+    sources = [
+        find_source(source.spec, seed=recipe.seed, columns=source.columns)
+        for source in recipe.sources
+    ]
+    tokenizer = find_tokenizer(recipe.tokenizer)
+    slow_because = why_not_fast(tokenizer.path) if tokenizer.path else None
+    segmenter = SegmenterSettings(**recipe.segmenter.model_dump())
+    settings = BaseSettings(
+        tokenizer_path=tokenizer.path,
+        fast=tokenizer.path is not None and slow_because is None,
+        segmenter=segmenter,
+        progress=recipe.progress,
+        prompt_profile=recipe.prompt_profile,
+        grammar=recipe.grammar(),
+        cut_traces=recipe.policies.cut_traces,
+        marked_traces=recipe.policies.marked_traces,
+        special_tokens=any(variant.special for variant in recipe.variants),
+    )
+    model = model_fingerprint(segmenter.model) if segmenter.name == "sat" else None
+    return Inputs(recipe, sources, tokenizer, settings, model, slow_because)
+
+
+def _build(
+    workspace: Workspace, inputs: Inputs, engine: LocalEngine, shard_bytes: int, display: Display
+) -> dict[str, Any]:
+    try:
+        keys = _make_base(workspace.store, inputs, engine, shard_bytes, display)
+    except TokenizerMismatch as error:
+        settings = replace(inputs.settings, fast=False)
+        inputs = replace(inputs, settings=settings, slow_because=str(error))
+        keys = _make_base(workspace.store, inputs, engine, shard_bytes, display)
+    if not keys:
+        raise ProgdataError("the sources hold no row")
+    rule = SplitRule(**inputs.recipe.splits.model_dump())
+    plan = make_plan(read_index(workspace.store, keys), rule)
+    summaries = [workspace.store.summary(key) for key in keys]
+    rejected = write_rejects(workspace, summaries, plan)
+    if (plan.split < 0).all():
+        workspace.publish()
+        raise ProgdataError(
+            f"{workspace.out}: no row was left: {describe_rejects(rejected)}; "
+            "the rows and the reasons are in rejects.parquet"
+        )
+    files, tallies = _write_parts(workspace, inputs, plan, engine, display)
+    report = make_report(
+        inputs.recipe, plan, summaries, rejected, tallies, tokenizer_record(inputs)
+    )
+    _write_declarations(workspace.staging, inputs, report, files)
+    workspace.publish()
+    return report
+
+
+def _make_base(
+    store: ShardStore, inputs: Inputs, engine: LocalEngine, shard_bytes: int, display: Display
+) -> list[str]:
+    """Make the base shards that are missing; the keys of all, in input order."""
+    display.stage("reading and counting")
+    settings_key = _settings_key(inputs)
+    shards: dict[str, Shard] = {}
+
+    def missing() -> Iterator[tuple[str, Shard]]:
+        limit = inputs.recipe.limit
+        for shard in read_shards(inputs.sources, limit=limit, shard_bytes=shard_bytes):
+            key = content_id(
+                shard.key, shard.file, repr(sorted(shard.columns.items())), settings_key
+            )
+            shards[key] = replace(shard, data=0)
+            if not store.holds(key):
+                yield key, shard
+
+    rows = size = 0
+    for key, counted, text_bytes in engine.run(BaseMaker(store, inputs.settings), missing()):
+        rows, size = rows + counted, size + text_bytes
+        display.update(shards[key].share, rows, size)
+    display.update(1.0, rows, size)
+    return list(shards)
+
+
+@dataclass(frozen=True)
+class BaseMaker:
+    """The task of the first stage: a shard of source rows becomes a committed base shard."""
+
+    store: ShardStore
+    settings: BaseSettings
+
+    def __call__(self, task: tuple[str, Shard]) -> tuple[str, int, int]:
+        """The shard's key, its rows, and its bytes of text."""
+        key, shard = task
+        made = build_base(shard, self.settings)
+        base = made.base.append_column("row", pa.array(made.rows, pa.int64()))
+        base = base.append_column("size", pa.array(made.sizes, pa.int64()))
+        summary = {
+            "key": key,
+            "file": shard.file,
+            "rows_in": made.rows_in,
+            "rejected": made.rejected,
+            "sample": made.sample,
+        }
+        self.store.commit(key, {"base": base, "rejects": made.rejects}, summary)
+        return key, made.rows_in, made.base.nbytes
+
+
+def _write_parts(
+    workspace: Workspace, inputs: Inputs, plan: Plan, engine: LocalEngine, display: Display
+) -> tuple[dict[str, FileRecord], dict[str, dict[str, Any]]]:
+    """Write every file of every variant; their records, and the tally of each variant by split."""
+    display.stage("writing variants")
+    variants = tuple(inputs.recipe.build_variants())
+    together = [variants] if engine.workers == 1 else [(variant,) for variant in variants]
+    laws = LawSettings(inputs.recipe.grammar(), inputs.recipe.seed, inputs.recipe.markers.rounding)
+    shared = content_id(repr(laws), _settings_key(inputs), __version__)
+    settings = inputs.settings
+    tasks = [
+        PartTask(
+            part_key(part, own, shared), part, own, laws, settings.tokenizer_path, settings.fast
+        )
+        for split in SPLITS
+        for part in cut_parts(plan, split)
+        for own in together
+    ]
+    writer = PartWriter(workspace.store, workspace.staging)
+    files: dict[str, FileRecord] = {}
+    tallies: dict[str, dict[str, Any]] = {variant.name: {} for variant in variants}
+    total = sum(task.part.rows * len(task.variants) for task in tasks)
+    rows = size = 0
+    for task, key in zip(tasks, engine.run(writer, tasks), strict=True):
+        made = workspace.store.summary(key)
+        files |= {name: FileRecord(**record) for name, record in made["files"].items()}
+        for name, tally in made["tallies"].items():
+            known = tallies[name].get(task.part.split)
+            tallies[name][task.part.split] = add_tallies(known, tally) if known else tally
+        rows += task.part.rows * len(task.variants)
+        size += sum(record["bytes"] for record in made["files"].values())
+        display.update(rows / total, rows, size)
+    return files, tallies
+
+
+def _write_declarations(
+    staging: Path, inputs: Inputs, report: Mapping[str, Any], files: dict[str, FileRecord]
+) -> None:
+    """Write the reports, the card and the lock file, which names every other file."""
+    recipe = inputs.recipe
+    texts = {
+        "reports/build.json": json.dumps(report, indent=2, ensure_ascii=False) + "\n",
+        "README.md": build_card(report),
+    }
+    if inputs.settings.special_tokens:
+        tokens = special_tokens(recipe.grammar())
+        texts["special_tokens.json"] = json.dumps(tokens, indent=0, ensure_ascii=False) + "\n"
+    for name, text in texts.items():
+        write_text(staging / name, text)
+        files[name] = FileRecord(**describe(staging / name))
+    rejects = staging / "rejects.parquet"
+    files["rejects.parquet"] = FileRecord(
+        **describe(rejects), rows=pq.read_metadata(rejects).num_rows
+    )
+    resolved, digest = declared_recipe(recipe)
+    lock = LockFile(
+        format=FORMAT,
+        progdata=__version__,
+        recipe=Recipe.model_validate(resolved),
+        recipe_sha256=digest,
+        sources=[source.record for source in inputs.sources],
+        tokenizer=tokenizer_record(inputs),
+        segmenter_sha256=inputs.segmenter_sha256,
+        prompt_profile_sha256=profile_sha256(recipe.prompt_profile),
+        versions=recorded_versions(),
+        splits=report["splits"],
+        files=files,
+    )
+    write_text(staging / LOCK_FILE, lock_text(lock))
+
+
+def tokenizer_record(inputs: Inputs) -> TokenizerRecord:
+    """The tokenizer as the lock file declares it."""
+    found = inputs.tokenizer
+    counter = (
+        "words" if found.path is None else "fastokens" if inputs.settings.fast else "tokenizers"
+    )
+    return TokenizerRecord(
+        spec=found.spec,
+        fingerprint=found.fingerprint,
+        revision=found.revision,
+        template_sha256=found.template_sha256,
+        counter=counter,
+        slow_because=inputs.slow_because,
+    )
+
+
+def _settings_key(inputs: Inputs) -> str:
+    """All that can change the base rows of a shard; the tokenizer by its content."""
+    settings = asdict(inputs.settings) | {"tokenizer_path": inputs.tokenizer.fingerprint}
+    return content_id(repr(settings), str(inputs.segmenter_sha256), __version__)
+
+
+def _finished(out: Path, inputs: Inputs) -> dict[str, Any] | None:
+    """The report of the finished build in `out`, if it is the one that is asked for.
+
+    Raises UsageError where it is another one, ProgdataError where its files were changed.
+    """
+    if not (out / LOCK_FILE).exists():
+        return None
+    lock = read_lock(out)
+    differing = differing_fields(lock.recipe.model_dump(), inputs.recipe.model_dump())
+    if not differing and lock.sources != [source.record for source in inputs.sources]:
+        differing = ["the sources' content"]
+    if not differing and lock.tokenizer.fingerprint != inputs.tokenizer.fingerprint:
+        differing = ["the tokenizer's content"]
+    if differing:
+        raise UsageError(
+            f"{out}: holds the build of another recipe ({', '.join(differing)} differ); "
+            "choose another --out, or delete the folder"
+        )
+    for name, record in lock.files.items():
+        path = out / name
+        if not path.is_file() or describe(path)["sha256"] != record.sha256:
+            raise ProgdataError(
+                f"{path}: differs from what {LOCK_FILE} declares; delete the folder and build again"
+            )
+    return json.loads((out / "reports" / "build.json").read_text("utf-8"))

@@ -1,0 +1,241 @@
+"""Recipes: the small YAML file that says everything that determines the bytes of a build."""
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from progdata.builders.errors import UsageError
+from progdata.builders.markers import MarkerGrammar
+from progdata.builders.nearest import did_you_mean
+from progdata.builders.progress import Mode, Rounding
+from progdata.builders.prompts import find_profile
+from progdata.builders.segmenters import SEGMENTERS
+from progdata.builders.splits import OOD_TOKENS
+from progdata.builders.variants import PRESETS, Variant, find_preset
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+DEFAULT_SOURCE = "countdown:1000"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSection(_Section):
+    """One source: its spec, and the columns to read where their names say too little."""
+
+    spec: str
+    columns: dict[str, str] = {}
+
+
+class SegmenterSection(_Section):
+    """The segmenter and its settings; `tokens` is the K of `tokens:K`, the rest but the
+    minimum is for `sat`."""
+
+    name: str = "newline"
+    min_tokens: int = Field(default=1, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
+    model: str = "sat-3l"
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    batch_size: int = Field(default=32, ge=1)
+    device: str = "cpu"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """`tokens:256` and `sat:PATH` as they are written on the command line."""
+        if not isinstance(value, str):
+            return value
+        name, _, rest = value.partition(":")
+        if name == "tokens" and rest:
+            return {"name": name, "tokens": rest}
+        return {"name": name, "model": rest} if name == "sat" and rest else {"name": value}
+
+    @model_validator(mode="after")
+    def _known(self) -> "SegmenterSection":
+        if self.name not in SEGMENTERS:
+            hint = did_you_mean(self.name, SEGMENTERS)
+            raise ValueError(f"unknown segmenter {self.name!r}{hint}")
+        if (self.name == "tokens") != (self.tokens is not None):
+            raise ValueError("write tokens:K, with K tokens a segment")
+        return self
+
+
+class MarkerSection(_Section):
+    """How markers are written, and how progress is rounded to a label."""
+
+    tag: str = Field(default="progressbar", pattern=r"^[A-Za-z_][\w.-]*$")
+    format: str = "{label}%"
+    rounding: Rounding = "half-even"
+
+    @field_validator("format")
+    @classmethod
+    def _one_label(cls, value: str) -> str:
+        if value.count("{label}") != 1 or set(value.replace("{label}", "")) & set(
+            "<>{}[]0123456789-"
+        ):
+            raise ValueError(
+                "a marker format holds {label} once, and no digit, minus or bracket beside it"
+            )
+        return value
+
+    @field_validator("tag")
+    @classmethod
+    def _not_think(cls, value: str) -> str:
+        if value == "think":
+            raise ValueError("the tag of a marker cannot be 'think'")
+        return value
+
+
+class PolicySection(_Section):
+    """What happens to traces that were cut off, and to those that hold marker text already."""
+
+    cut_traces: Literal["reject", "keep"] = "reject"
+    marked_traces: Literal["reject", "escape"] = "reject"
+
+
+class SplitSection(_Section):
+    """Shares and limits of the splits (see `builders.splits`)."""
+
+    validation: float = Field(default=0.05, ge=0, lt=1)
+    ood_tokens: int = Field(default=OOD_TOKENS, ge=1)
+    ood_siblings: Literal["reject", "ood"] = "reject"
+
+
+class VariantSection(_Section):
+    """A variant of the user's own: a name and the three axes."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
+    sigma: float = Field(default=0.0, ge=0)
+    clip: bool = True
+    special: bool = False
+    mask_max: float = Field(default=0.0, ge=0, le=1)
+
+
+def _one_variant(value: Any) -> Any:
+    return find_preset(value).__dict__ if isinstance(value, str) else value
+
+
+VariantEntry = Annotated[VariantSection, BeforeValidator(_one_variant)]
+
+
+class Recipe(_Section):
+    """Everything that determines the bytes of a build. Unset values are this project's defaults."""
+
+    name: str = "progress"
+    sources: list[SourceSection] = [SourceSection(spec=DEFAULT_SOURCE)]
+    variants: list[VariantEntry] = Field(default=[_one_variant("clean")], validate_default=True)
+    tokenizer: str = "words"
+    segmenter: SegmenterSection = SegmenterSection()
+    progress: Mode = "joint"
+    markers: MarkerSection = MarkerSection()
+    policies: PolicySection = PolicySection()
+    splits: SplitSection = SplitSection()
+    prompt_profile: str = "deepscaler"
+    seed: int = 0
+    limit: int | None = Field(default=None, ge=1)
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _specs(cls, value: Any) -> Any:
+        entries = value if isinstance(value, list) else [value]
+        return [{"spec": entry} if isinstance(entry, str) else entry for entry in entries]
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _all(cls, value: Any) -> Any:
+        entries = value if isinstance(value, list) else [value]
+        return [own for entry in entries for own in (PRESETS if entry == "all" else [entry])]
+
+    @field_validator("variants")
+    @classmethod
+    def _distinct(cls, value: list[VariantSection]) -> list[VariantSection]:
+        by_name = {variant.name: variant for variant in value}
+        if not value:
+            raise ValueError("name at least one variant")
+        if any(by_name[variant.name] != variant for variant in value):
+            raise ValueError("two variants have the same name")
+        return list(by_name.values())
+
+    @field_validator("prompt_profile")
+    @classmethod
+    def _known_profile(cls, value: str) -> str:
+        find_profile(value)
+        return value
+
+    def grammar(self) -> MarkerGrammar:
+        escaped = self.policies.marked_traces == "escape"
+        return MarkerGrammar(self.markers.tag, self.markers.format, escaped=escaped)
+
+    def build_variants(self) -> list[Variant]:
+        return [Variant(**variant.model_dump()) for variant in self.variants]
+
+
+def load_recipe(path: str | None = None, **overrides: Any) -> Recipe:
+    """The recipe in a YAML file, or the default one, with `overrides` that are not None on top.
+
+    `path` may also be the bare name of a recipe that comes with the package. Raises UsageError
+    that names the file and the field that is wrong.
+    """
+    where = path or "recipe"
+    content = _read_yaml(path) if path else {}
+    content |= {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {_explain(error)}") from error
+
+
+def recipe_sha256(resolved: dict[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of a resolved recipe."""
+    text = json.dumps(resolved, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shipped_recipes() -> list[str]:
+    """The names of the recipes that come with the package."""
+    folder = files("progdata").joinpath("recipes")
+    return sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    file = Path(path)
+    if not file.exists() and path in shipped_recipes():
+        file = Path(str(files("progdata").joinpath("recipes", f"{path}.yaml")))
+    try:
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except OSError as error:
+        known = ", ".join(shipped_recipes())
+        raise UsageError(
+            f"{path}: {error.strerror or error}; give a YAML file or one of: {known}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected fields and values, found {type(content).__name__}")
+    return content
+
+
+def _explain(error: ValidationError) -> str:
+    """The first thing that is wrong with a recipe, in one line."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "recipe"
+    if first["type"] == "extra_forbidden":
+        return f"unknown field {field!r}{did_you_mean(str(first['loc'][-1]), Recipe.model_fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{field}: {message} (found {first['input']!r:.80})"

@@ -1,0 +1,1 @@
+"""Reference trainers that consume a build, and the progress metrics they need."""

@@ -1,0 +1,1 @@
+"""The laws of a progress dataset as checks, and the checks of answers and contamination."""
