@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+
 from progdata import __version__
 from progdata.builders.errors import ProgdataError
 

@@ -6,12 +6,13 @@ Pure: the same shard under the same settings gives the same tables, in any proce
 import json
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
 from progdata.builders.columns import Fields, RowRefused, read_fields
 from progdata.builders.markers import DEFAULT, MarkerGrammar, holds_markers, holds_special_token
 from progdata.builders.progress import Mode, Segmentation, percent, segment, segment_sum
@@ -21,9 +22,18 @@ from progdata.builders.sources import Row, Shard, read_rows
 from progdata.builders.thinking import Thinking, UnusualThinking, split_completion
 from progdata.builders.tokenizer import Counter, counters_agree, load_counter
 
-SAMPLE_FIRST = 32
-SAMPLE_ONE_IN = 256
+SAMPLE_FIRST = 16
+SAMPLE_ONE_IN = 1_000
 """The sample on which counters and modes are compared: the first rows, and one in so many."""
+
+
+WORKING = pa.schema(
+    [
+        pa.field("row", pa.int64()),  # the row's number in the input file
+        pa.field("size", pa.int64()),  # characters of its problem and completion
+        pa.field("byte_ends", pa.list_(pa.int32())),  # segment ends in UTF-8 bytes
+    ]
+)
 
 
 class TokenizerMismatch(Exception):
@@ -63,8 +73,7 @@ class BaseShard:
     """What the stage made of a shard. `sample` says how its sampled rows compared."""
 
     base: pa.Table
-    rows: list[int]  # of each base row: its number in the file
-    sizes: list[int]  # of each base row: the characters of its problem and completion
+    working: pa.Table  # for each base row what later stages of a build need: `WORKING`
     rejects: pa.Table
     rows_in: int
     rejected: dict[str, dict[str, int]]  # stage -> reason -> rows
@@ -73,6 +82,7 @@ class BaseShard:
 
 class _Trace(NamedTuple):
     row: int
+    position: int  # among all rows of all sources, from 0
     trace_id: str
     problem_id: str
     fields: Fields
@@ -105,21 +115,28 @@ def build_base(shard: Shard, settings: BaseSettings) -> BaseShard:
     rows_in = 0
     accepted: list[_Trace] = []
     for number, row, raw in read_rows(shard):
-        trace = _read_trace(number, row, raw, shard, settings, refused)
+        position = shard.first_index + rows_in
+        trace = _read_trace(position, number, row, raw, shard, settings, refused)
         rows_in += 1
         if trace is not None:
             accepted.append(trace)
-    segments, sample = _measure(accepted, shard, settings)
+    segments, sample = _measure(accepted, settings)
     traces, segments = _with_tokens(accepted, segments, refused)
     rejects = pa.Table.from_pylist(sorted(refused.rows, key=lambda own: own["row"]), REJECTS)
     base = _base_rows(traces, segments, shard, settings)
-    rows = [trace.row for trace in traces]
-    sizes = [len(trace.fields.problem) + len(trace.fields.completion) for trace in traces]
-    return BaseShard(base, rows, sizes, rejects, rows_in, tally_rejects(rejects), sample)
+    working = pa.table(
+        [
+            [trace.row for trace in traces],
+            [len(trace.fields.problem) + len(trace.fields.completion) for trace in traces],
+            list_column(segments.counts, pa.array(segments.byte_ends, pa.int32())),
+        ],
+        schema=WORKING,
+    )
+    return BaseShard(base, working, rejects, rows_in, tally_rejects(rejects), sample)
 
 
 def _measure(
-    traces: Sequence[_Trace], shard: Shard, settings: BaseSettings
+    traces: Sequence[_Trace], settings: BaseSettings
 ) -> tuple[Segmentation, dict[str, float]]:
     """The segments of each trace with their tokens, and what the sampled ones show."""
     cut = asdict(settings.segmenter)
@@ -127,7 +144,7 @@ def _measure(
     thinks = [trace.thinking.think for trace in traces]
     counter = load_counter(settings.tokenizer_path, settings.fast)
     joint = segment(thinks, find_segmenter(**cut), counter, min_tokens=min_tokens)
-    chosen = [i for i, trace in enumerate(traces) if _in_sample(trace, shard)]
+    chosen = [i for i, trace in enumerate(traces) if _in_sample(trace)]
     sample = {}
     if chosen:
         texts = [thinks[i] for i in chosen]
@@ -139,9 +156,8 @@ def _measure(
     return joint, sample
 
 
-def _in_sample(trace: _Trace, shard: Shard) -> bool:
-    position = shard.first_index + trace.row - shard.first_row
-    return position < SAMPLE_FIRST or int(trace.trace_id[:8], 16) % SAMPLE_ONE_IN == 0
+def _in_sample(trace: _Trace) -> bool:
+    return trace.position < SAMPLE_FIRST or int(trace.trace_id[:8], 16) % SAMPLE_ONE_IN == 0
 
 
 def _prove_equal(path: str, texts: Sequence[str], trace_ids: Sequence[str]) -> None:
@@ -177,6 +193,7 @@ def tally_rejects(rejects: pa.Table) -> dict[str, dict[str, int]]:
 
 
 def _read_trace(
+    position: int,
     number: int,
     row: Row,
     raw: str | None,
@@ -202,14 +219,12 @@ def _read_trace(
     except RowRefused as error:
         refused.add(number, "think", error.reason, error.detail, _as_text(row), **ids)
         return None
-    return _Trace(number, ids["trace_id"], ids["problem_id"], fields, thinking)
+    return _Trace(number, position, ids["trace_id"], ids["problem_id"], fields, thinking)
 
 
 def _accepted_thinking(fields: Fields, settings: BaseSettings) -> Thinking:
     """The thinking of a trace that the policies accept. Raises RowRefused for any other."""
     completion = fields.completion
-    if not _is_unicode(completion) or not _is_unicode(fields.problem):
-        raise RowRefused("invalid_unicode", "the text holds a lone surrogate")
     if settings.marked_traces == "reject" and holds_markers(completion, settings.grammar):
         raise RowRefused("holds_markers", f"the completion holds {settings.grammar.opening}")
     if settings.special_tokens and holds_special_token(completion, settings.grammar):
@@ -236,11 +251,9 @@ def _with_tokens(
         else:
             ids = {"trace_id": trace.trace_id, "problem_id": trace.problem_id}
             detail = "the tokenizer finds no token in the thinking"
-            refused.add(
-                trace.row, "progress", "no_thinking_tokens", detail, trace.fields.completion, **ids
-            )
-    counts = segments.counts[segments.counts > 0]
-    return kept, Segmentation(counts, segments.ends, segments.token_ends)
+            raw = _as_text(trace.fields._asdict())
+            refused.add(trace.row, "progress", "no_thinking_tokens", detail, raw, **ids)
+    return kept, replace(segments, counts=segments.counts[segments.counts > 0])
 
 
 def _base_rows(
@@ -270,7 +283,7 @@ def _base_rows(
         "split": [None] * rows,
         "think": [parts.think for parts in thinking],
         "response": [parts.response for parts in thinking],
-        "segments": list_column(segments.counts, spans(segments)),
+        "segments": list_column(segments.counts, spans(segments.counts, segments.ends)),
         "token_ends": list_column(segments.counts, pa.array(segments.token_ends, pa.int32())),
     }
     arrays = [
@@ -280,27 +293,18 @@ def _base_rows(
     return pa.Table.from_arrays(arrays, schema=BASE)
 
 
-def spans(segments: Segmentation) -> pa.Array:
-    """The segments as an array of SPAN."""
-    starts = np.append(0, segments.ends[:-1]) if len(segments.ends) else segments.ends
-    firsts = (np.cumsum(segments.counts) - segments.counts)[segments.counts > 0]
-    starts[firsts] = 0
-    ends = pa.array(segments.ends, pa.int32())
-    return pa.StructArray.from_arrays([pa.array(starts, pa.int32()), ends], fields=list(SPAN))
+def spans(counts: NDArray[np.int64], ends: NDArray[np.int64]) -> pa.Array:
+    """Segments that tile their texts and end here, as an array of SPAN."""
+    starts = np.append(0, ends)[:-1]
+    starts[(np.cumsum(counts) - counts)[counts > 0]] = 0
+    arrays = [pa.array(starts, pa.int32()), pa.array(ends, pa.int32())]
+    return pa.StructArray.from_arrays(arrays, fields=list(SPAN))
 
 
 def list_column(counts: NDArray[np.int64], values: pa.Array) -> pa.Array:
     """Flat values as a list column with `counts[i]` of them in row i."""
     offsets = pa.array(np.append(0, np.cumsum(counts)), pa.int32())
     return pa.ListArray.from_arrays(offsets, values)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _as_text(row: Mapping[str, Any]) -> str:

@@ -5,10 +5,12 @@ generations, a chat, or a reasoning and a content column.
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from progdata.builders.errors import ProgdataError
+from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.nearest import did_you_mean
 from progdata.builders.thinking import CLOSE, from_reasoning
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -56,16 +58,23 @@ class RowRefused(ValueError):
 def detect_columns(found: Sequence[str], named: Mapping[str, str], where: str) -> Columns:
     """The columns of a source, from the names it has and those that the recipe names.
 
-    Raises ProgdataError, naming the columns found, where no problem or completion is among them.
+    Raises UsageError where the recipe names a field that no trace has; ProgdataError, naming the
+    columns found, where no problem or completion is among them.
     """
     for field, column in named.items():
+        if field not in ALIASES:
+            raise UsageError(
+                f"{where}: a column is named for an unknown field {field!r}"
+                f"{did_you_mean(field, ALIASES)}; choose from {', '.join(ALIASES)}"
+            )
         if column not in found:
             raise ProgdataError(
                 f"{where}: no column {column!r} for {field}; columns found: {', '.join(found)}"
             )
     columns = {
-        field: tuple(name for name in names if name in found) for field, names in ALIASES.items()
-    } | {field: (column,) for field, column in named.items()}
+        field: tuple(name for name in names if name in found)
+        for field, names in all_columns(named).items()
+    }
     columns = {field: names for field, names in columns.items() if names}
     if not _holds_completion(columns):
         raise ProgdataError(
@@ -80,6 +89,11 @@ def detect_columns(found: Sequence[str], named: Mapping[str, str], where: str) -
     return columns
 
 
+def all_columns(named: Mapping[str, str]) -> Columns:
+    """Every column name that is known, for a source whose rows need not have the same ones."""
+    return ALIASES | {field: (column,) for field, column in named.items()}
+
+
 def _holds_completion(columns: Columns) -> bool:
     whole = {"completion", "generations", "messages"} & columns.keys()
     return bool(whole) or {"reasoning", "content"} <= columns.keys()
@@ -87,19 +101,17 @@ def _holds_completion(columns: Columns) -> bool:
 
 def read_fields(row: Mapping[str, Any], columns: Columns) -> Fields:
     """What a row says of its trace. Raises RowRefused where it holds none."""
-    completion, index = _completion(row, columns)
-    problem = _text(_first(row, columns, "problem"))
-    if not problem and "messages" in columns:
-        problem = _turn(_first(row, columns, "messages"), "user")
+    problem = _problem(row, columns)
     if not problem or not problem.strip():
         raise RowRefused("empty_problem", "the problem is null or empty")
+    completion, index = _completion(row, columns)
     if not completion or not completion.strip():
         raise RowRefused("empty_completion", "the completion is null or empty")
     answer = _text(_first(row, columns, "answer"))
     finish = _text(_first(row, columns, "finish_reason"))
     if finish is None and index is not None:
         finish = _text(_item(_first(row, columns, "generation_finish"), index))
-    return Fields(
+    fields = Fields(
         problem,
         answer if answer and answer.strip() else None,
         completion,
@@ -108,24 +120,43 @@ def read_fields(row: Mapping[str, Any], columns: Columns) -> Fields:
         finish,
         _sampling(_first(row, columns, "sampling"), index),
     )
+    _refuse_surrogates(fields)
+    return fields
+
+
+def _problem(row: Mapping[str, Any], columns: Columns) -> str | None:
+    value = _first(row, columns, "problem")
+    if _is_chat(value):
+        return _turn(value, "user")
+    problem = _whole_text(value, "problem")
+    if not problem and "messages" in columns:
+        return _turn(_first(row, columns, "messages"), "user")
+    return problem
 
 
 def _completion(row: Mapping[str, Any], columns: Columns) -> tuple[str | None, int | None]:
     """The row's completion, and its index where it was one of several generations."""
     value = _first(row, columns, "completion")
-    if isinstance(value, list):
-        return _turn(value, "assistant"), None
     if value is not None:
-        return _text(value), None
+        chat = _is_chat(value)
+        return _turn(value, "assistant") if chat else _whole_text(value, "completion"), None
     generations = _first(row, columns, "generations")
     if isinstance(generations, list):
         index = _choose_generation(row, columns, generations)
-        return _text(generations[index]), index
+        return _whole_text(generations[index], "completion"), index
     reasoning, content = _first(row, columns, "reasoning"), _first(row, columns, "content")
-    if reasoning is not None and content is not None:
-        return from_reasoning(str(reasoning), str(content)), None
+    if reasoning is not None and any(name in row for name in columns.get("content", ())):
+        return _joined(reasoning, content), None
     messages = _first(row, columns, "messages")
-    return (_turn(messages, "assistant") if messages is not None else None), None
+    return _content(content) if messages is None else _turn(messages, "assistant"), None
+
+
+def _joined(reasoning: Any, content: Any) -> str | None:
+    """The completion of a server's answer: its content, after its reasoning where it has one."""
+    text = _content(content)
+    if reasoning is None:
+        return text
+    return from_reasoning(_whole_text(reasoning, "completion") or "", text or "")
 
 
 def _choose_generation(row: Mapping[str, Any], columns: Columns, generations: list[Any]) -> int:
@@ -146,35 +177,71 @@ def _choose_generation(row: Mapping[str, Any], columns: Columns, generations: li
     )
 
 
+def _is_chat(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+
+
 def _turn(messages: Any, role: str) -> str | None:
-    """The text of the last turn of a role in a chat; reasoning kept apart is put back."""
+    """The text of the last answer of a chat, or of the last question before it."""
     if not isinstance(messages, list):
         return None
-    names = {"user": ("user", "human"), "assistant": ("assistant", "gpt")}[role]
-    for turn in reversed(messages):
-        if isinstance(turn, dict) and (turn.get("role") or turn.get("from")) in names:
-            content = turn.get("content", turn.get("value"))
-            reasoning = turn.get("reasoning_content")
-            if reasoning:
-                return from_reasoning(str(reasoning), str(content or ""))
-            return _text(content)
-    return None
+    turns = [turn for turn in messages if isinstance(turn, dict)]
+    roles = [turn.get("role") or turn.get("from") for turn in turns]
+    answers = [i for i, name in enumerate(roles) if name in ("assistant", "gpt")]
+    last = answers[-1] if answers else len(turns)
+    if role == "user":
+        asked = [i for i, name in enumerate(roles[:last]) if name in ("user", "human")]
+        return _content(_said(turns[asked[-1]])) if asked else None
+    return _joined(turns[last].get("reasoning_content"), _said(turns[last])) if answers else None
+
+
+def _said(turn: Mapping[str, Any]) -> Any:
+    return turn.get("content", turn.get("value"))
+
+
+def _content(value: Any) -> str | None:
+    """What a turn says: a text, or a list of parts that are texts."""
+    if _is_chat(value) and all(isinstance(part.get("text"), str) for part in value):
+        return "".join(part["text"] for part in value)
+    return _whole_text(value, "content")
 
 
 def _sampling(value: Any, index: int | None) -> dict[str, Any] | None:
-    """The sampling struct of the base table, from what the source says."""
+    """The sampling struct of the base table; what does not fit its columns is kept as a note."""
     if value is None and index is None:
         return None
     given = value if isinstance(value, dict) else {}
-    note = None if value is None or isinstance(value, dict) else _text(value)
-    return {
-        "sample_index": index if index is not None else given.get("sample_index"),
-        "temperature": given.get("temperature"),
-        "top_p": given.get("top_p"),
-        "max_tokens": given.get("max_tokens"),
-        "seed": given.get("seed"),
-        "note": note or given.get("note"),
+    taken = {
+        "sample_index": _integer(given.get("sample_index"), 32),
+        "temperature": _number(given.get("temperature")),
+        "top_p": _number(given.get("top_p")),
+        "max_tokens": _integer(given.get("max_tokens"), 32),
+        "seed": _integer(given.get("seed"), 64),
+        "note": note if isinstance(note := given.get("note"), str) else None,
     }
+    if not isinstance(value, dict):
+        taken["note"] = _text(value)
+    elif any(taken.get(name) != own for name, own in given.items()):
+        taken["note"] = _text(given)
+    return taken if index is None else taken | {"sample_index": index}
+
+
+def _integer(value: Any, bits: int) -> int | None:
+    """A whole number that fits a signed integer of so many bits; None for anything else."""
+    if not _is_number(value) or value % 1:
+        return None
+    return int(value) if -(1 << bits - 1) <= value < 1 << bits - 1 else None
+
+
+def _number(value: Any) -> float | None:
+    """A number as a float; None for anything else."""
+    return float(value) if _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number that a float can hold."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max
 
 
 def _first(row: Mapping[str, Any], columns: Columns, field: str) -> Any:
@@ -186,12 +253,49 @@ def _item(values: Any, index: int) -> Any:
     return values[index] if isinstance(values, list) and index < len(values) else None
 
 
+def _refuse_surrogates(fields: Fields) -> None:
+    """Refuse a row whose text cannot be written as UTF-8: JSON allows "\\ud800" alone."""
+    texts = fields._asdict() | {"sampling": (fields.sampling or {}).get("note")}
+    for name, text in texts.items():
+        if text is None or text.isascii():
+            continue
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            detail = f"the {name} holds a lone surrogate at character {error.start}"
+            raise RowRefused("invalid_unicode", detail) from error
+
+
+def _whole_text(value: Any, field: str) -> str | None:
+    """A value that must be one text. Raises RowRefused for a list or an object."""
+    if isinstance(value, list) and len(value) == 1:
+        return _whole_text(value[0], field)
+    if isinstance(value, (list, dict)):
+        kind = "a list" if isinstance(value, list) else "an object"
+        raise RowRefused(f"{field}_not_text", f"expected a text, found {kind}")
+    return _text(value)
+
+
 def _text(value: Any) -> str | None:
-    """A value as text: numbers as written, a list of one as its item, other lists as JSON."""
+    """A value as text: numbers as written, a list of one as its item, other lists as JSON.
+
+    An empty list or object and NaN, which is how tables of numbers write null, are none. Raises
+    RowRefused for bytes that are not UTF-8.
+    """
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, list) and len(value) == 1:
-        return _text(value[0])
+    if isinstance(value, bytes):
+        return _utf8(value)
     if isinstance(value, (list, dict)):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
+        return json.dumps(value, ensure_ascii=False, default=str) if value else None
+    return None if value != value else str(value)
+
+
+def _utf8(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        detail = f"byte {error.start} of a text: {error.reason}"
+        raise RowRefused("invalid_utf8", detail) from error

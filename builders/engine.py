@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
+
 from progdata.builders.atomic import TEMPORARY, atomic_folder
 from progdata.builders.errors import ProgdataError
 
@@ -79,11 +80,13 @@ class Engine(Protocol):
 class LocalEngine:
     """This machine: the calling process for one worker, else a pool of `workers` processes.
 
-    A context manager; the pool starts at the first run and lives until the block ends.
+    A context manager; the pool starts at the first run and lives until the block ends. Each
+    process of it first calls `warm_up`, which must pickle.
     """
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, warm_up: Callable[[], object] | None = None) -> None:
         self.workers = workers
+        self._warm_up = warm_up
         self._pool: ProcessPoolExecutor | None = None
         self._others: set[Any] = set()
 
@@ -119,7 +122,9 @@ class LocalEngine:
         if self._pool is None:
             self._others = set(multiprocessing.active_children())
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, context, initializer=_start_worker)
+            self._pool = ProcessPoolExecutor(
+                self.workers, context, initializer=_start_worker, initargs=(self._warm_up,)
+            )
         return self._pool
 
 
@@ -138,7 +143,7 @@ def _ordered(
         yield held.popleft().result()
 
 
-def _start_worker() -> None:
+def _start_worker(warm_up: Callable[[], object] | None) -> None:
     """One thread a worker; leave ctrl-C to the parent; end when the parent ends."""
     os.environ["RAYON_NUM_THREADS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -148,6 +153,8 @@ def _start_worker() -> None:
     if parent is not None:
         watch = partial(_end_with, parent.sentinel)
         threading.Thread(target=watch, daemon=True).start()
+    if warm_up is not None:
+        warm_up()
 
 
 def _end_with(sentinel: int) -> None:

@@ -6,14 +6,15 @@ larger where segments cut tokens (facts.md 8.12).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
 from progdata.builders.segmenters import SegmentFunction
-from progdata.builders.tokenizer import Counter, TokenStarts
+from progdata.builders.tokenizer import Counter, TokenStarts, byte_offsets
 
 Mode = Literal["joint", "segment-sum"]
 Rounding = Literal["half-even", "floor", "ceil"]
@@ -23,12 +24,14 @@ Rounding = Literal["half-even", "floor", "ceil"]
 class Segmentation:
     """The segments of a batch of texts, text after text.
 
-    `counts`: segments of each text, int64[texts]; `ends`: character offset at which each segment
-    ends, and `token_ends`: tokens of the text up to there, int64[segments].
+    `counts`: segments of each text, int64[texts]. For each segment its end in characters (`ends`)
+    and in UTF-8 bytes (`byte_ends`), and the tokens of the text up to there (`token_ends`):
+    int64[segments].
     """
 
     counts: NDArray[np.int64]
     ends: NDArray[np.int64]
+    byte_ends: NDArray[np.int64]
     token_ends: NDArray[np.int64]
 
     @property
@@ -43,7 +46,13 @@ class Segmentation:
         rows = [np.arange(edges[i], edges[i + 1]) for i in texts]
         chosen = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
         counts = self.counts[np.array(texts, dtype=np.int64)]
-        return Segmentation(counts, self.ends[chosen], self.token_ends[chosen])
+        return self.keep(counts, chosen)
+
+    def keep(self, counts: NDArray[np.int64], segments: NDArray) -> "Segmentation":
+        """Some of the segments, given by index or as a mask; `counts` says how many a text."""
+        return Segmentation(
+            counts, self.ends[segments], self.byte_ends[segments], self.token_ends[segments]
+        )
 
 
 def segment(
@@ -68,8 +77,8 @@ def count_joint(
 ) -> Segmentation:
     """The segments that end at these characters, with the tokens that start before each end."""
     counts = np.fromiter(map(len, ends), dtype=np.int64, count=len(ends))
-    byte_ends = [_byte_ends(text, own) for text, own in zip(texts, ends, strict=True)]
-    return Segmentation(counts, _flat(ends), starts.before(_flat(byte_ends), counts))
+    byte_ends = _flat([_byte_ends(text, own) for text, own in zip(texts, ends, strict=True)])
+    return Segmentation(counts, _flat(ends), byte_ends, starts.before(byte_ends, counts))
 
 
 def segment_sum(texts: Sequence[str], segmentation: Segmentation, counter: Counter) -> Segmentation:
@@ -81,7 +90,7 @@ def segment_sum(texts: Sequence[str], segmentation: Segmentation, counter: Count
         pieces += [text[a:b] for a, b in pairwise(bounds)]
     running = np.append(0, np.cumsum(counter.starts(pieces).per_text()))
     before = np.repeat(running[edges[:-1]], segmentation.counts)
-    return Segmentation(segmentation.counts, segmentation.ends, running[1:] - before)
+    return replace(segmentation, token_ends=running[1:] - before)
 
 
 def percent(token_ends: NDArray[np.int64], totals: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -107,8 +116,7 @@ def _byte_ends(text: str, ends: Sequence[int]) -> Sequence[int]:
     """Character offsets of a text as offsets in its UTF-8 bytes."""
     if text.isascii():
         return ends
-    lengths = [len(text[a:b].encode()) for a, b in pairwise([0, *ends])]
-    return np.cumsum(lengths).tolist()
+    return byte_offsets(text, text.encode())[list(ends)].tolist()
 
 
 def _merge_short(given: Segmentation, min_tokens: int) -> Segmentation:
@@ -124,7 +132,7 @@ def _merge_short(given: Segmentation, min_tokens: int) -> Segmentation:
         own = slice(edges[text], edges[text + 1])
         keep[own] = _long_enough(given.token_ends[own].tolist(), min_tokens)
         counts[text] = keep[own].sum()
-    return Segmentation(counts, given.ends[keep], given.token_ends[keep])
+    return given.keep(counts, keep)
 
 
 def _long_enough(token_ends: list[int], min_tokens: int) -> list[bool]:
@@ -141,4 +149,4 @@ def _long_enough(token_ends: list[int], min_tokens: int) -> list[bool]:
 
 
 def _flat(lists: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    return np.fromiter((end for own in lists for end in own), dtype=np.int64)
+    return np.fromiter(chain.from_iterable(lists), dtype=np.int64)

@@ -5,6 +5,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 import yaml
+
 from progdata.builders.errors import UsageError
 from progdata.builders.nearest import did_you_mean
 

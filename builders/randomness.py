@@ -24,7 +24,7 @@ def row_keys(seed: int, trace_ids: Sequence[str], purpose: str) -> NDArray[np.ui
 
 
 def uniforms(keys: NDArray[np.uint64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """`counts[i]` numbers in (0, 1) for each row, row after row: float64[counts.sum()]."""
+    """`counts[i]` numbers in (0, 1] for each row, row after row: float64[counts.sum()]."""
     total = int(counts.sum())
     position = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     with np.errstate(over="ignore"):

@@ -11,9 +11,9 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
 from progdata.builders.base_table import list_column, spans
 from progdata.builders.markers import MarkerGrammar, escape_offsets, unescape
-from progdata.builders.progress import Segmentation
 from progdata.builders.schema import BASE
 from progdata.builders.thinking import split_completion
 
@@ -74,14 +74,12 @@ def restore_base(table: pa.Table, grammar: MarkerGrammar) -> pa.Table:
     totals = np.repeat(table["num_tokens"].to_numpy(), found.counts)
     share = table["progress"].combine_chunks().flatten().to_numpy()
     token_ends = np.rint(share.astype(np.float64) * totals).astype(np.int64)
-    segments = Segmentation(
-        found.counts, np.concatenate([*ends, np.zeros(0, np.int64)]), token_ends
-    )
+    segment_ends = np.concatenate([*ends, np.zeros(0, np.int64)])
     columns = {
         "think": pa.array(thinks, pa.string()),
         "response": pa.array(responses, pa.string()),
-        "segments": list_column(segments.counts, spans(segments)),
-        "token_ends": list_column(segments.counts, pa.array(token_ends, pa.int32())),
+        "segments": list_column(found.counts, spans(found.counts, segment_ends)),
+        "token_ends": list_column(found.counts, pa.array(token_ends, pa.int32())),
     }
     return pa.table(
         [columns[name] if name in columns else table[name] for name in BASE.names], schema=BASE

@@ -5,7 +5,6 @@ All text stays text; offsets are in Unicode characters; all intervals are half-o
 """
 
 import hashlib
-import re
 import unicodedata
 
 import pyarrow as pa
@@ -84,10 +83,9 @@ RAW_LIMIT = 1 << 20
 """Characters of a refused row that `rejects.parquet` keeps; file and row name the rest."""
 
 _ID_CHARS = 32
-_SPACE = re.compile(r"\s+")
 
 
-def content_id(*parts: str) -> str:
+def content_id(*parts: str | bytes | memoryview) -> str:
     """The first 32 hex digits of the SHA-256 of the parts, each framed by its length.
 
     Lone surrogates, which JSON allows and UTF-8 does not, are hashed as they stand.
@@ -97,7 +95,7 @@ def content_id(*parts: str) -> str:
     """
     digest = hashlib.sha256()
     for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()[:_ID_CHARS]
@@ -109,7 +107,7 @@ def normalise_problem(problem: str) -> str:
     >>> normalise_problem("  Find\\n  $x$. ")
     'Find $x$.'
     """
-    return _SPACE.sub(" ", unicodedata.normalize("NFC", problem)).strip()
+    return " ".join(unicodedata.normalize("NFC", problem).split())
 
 
 def problem_id(problem: str) -> str:
@@ -117,6 +115,7 @@ def problem_id(problem: str) -> str:
     return content_id(normalise_problem(problem))
 
 
-def trace_id(problem: str, completion: str, model: str | None) -> str:
-    """The content hash of a trace: its problem, its completion as sampled, its model."""
+def trace_id(problem: str, completion: str | bytes | memoryview, model: str | None) -> str:
+    """The content hash of a trace: its problem, its completion as sampled (as text or in UTF-8),
+    its model."""
     return content_id(problem, completion, model or "")

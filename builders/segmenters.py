@@ -6,10 +6,11 @@ before it, so that a marker stands between paragraphs and every tokenizer keeps 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from progdata.builders.errors import UsageError
 from progdata.builders.nearest import did_you_mean
+from progdata.builders.tidy import tidy
 from progdata.builders.tokenizer import TokenStarts, byte_offsets
 
 SegmentFunction = Callable[[Sequence[str], TokenStarts], list[list[int]]]
@@ -30,7 +31,8 @@ EPISODE_MIN_STEPS = 3
 """MRT's rule: an episode has at least three steps before the next may open (facts.md 8.7)."""
 
 _LINE_END = r"(?>\r\n|\n|\r)"
-_BLANK_LINES = re.compile(rf"{_LINE_END}(?:[^\S\r\n]*{_LINE_END})+")
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+_BLANK_LINES_OF_ANY_KIND = re.compile(rf"{_LINE_END}(?:[^\S\r\n]*{_LINE_END})+")
 
 
 def find_segmenter(
@@ -67,7 +69,11 @@ def newline(texts: Sequence[str], _: TokenStarts | None = None) -> list[list[int
     >>> newline(["a\\n\\nb\\nc", ""])
     [[3, 6], []]
     """
-    return [tidy(text, [m.end() for m in _BLANK_LINES.finditer(text)]) for text in texts]
+    return [tidy(text, [found.end() for found in _blank_lines(text)]) for text in texts]
+
+
+def _blank_lines(text: str) -> Iterator[re.Match[str]]:
+    return (_BLANK_LINES_OF_ANY_KIND if "\r" in text else _BLANK_LINES).finditer(text)
 
 
 def episodes(texts: Sequence[str], _: TokenStarts | None = None) -> list[list[int]]:
@@ -89,23 +95,14 @@ def _episode_ends(text: str, paragraph_ends: list[int]) -> list[int]:
 
 
 def fixed_tokens(texts: Sequence[str], starts: TokenStarts, tokens: int) -> list[list[int]]:
-    """A segment ends every `tokens` tokens, moved to the next character where one is cut."""
+    """A segment ends every `tokens` tokens, moved past a character in which several tokens start.
+
+    It asks only in which character a token starts, which is all that counters agree on.
+    """
     ends = []
     for index, text in enumerate(texts):
-        cuts = starts.of_text(index)[tokens::tokens]
-        characters = byte_offsets(text, text.encode()).searchsorted(cuts)
-        ends.append(tidy(text, characters.tolist()))
+        offsets = byte_offsets(text, text.encode())
+        characters = offsets.searchsorted(starts.of_text(index), "right") - 1
+        before, after = characters[tokens - 1 : -1 : tokens], characters[tokens::tokens]
+        ends.append(tidy(text, (after + (before == after)).tolist()))
     return ends
-
-
-def tidy(text: str, ends: list[int]) -> list[int]:
-    """The ends that part visible text from visible text, and the end of the text.
-
-    A segment of white space alone joins its neighbour, so that no marker stands for nothing.
-    """
-    if not text:
-        return []
-    first = len(text) - len(text.lstrip())
-    last = len(text.rstrip())
-    kept = [end for end in dict.fromkeys(ends) if first < end < last]
-    return [*kept, len(text)]

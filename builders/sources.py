@@ -8,17 +8,19 @@ import glob
 import gzip
 import hashlib
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from progdata.builders.columns import Columns, RowRefused, detect_columns
+
+from progdata.builders.columns import Columns, RowRefused, all_columns, detect_columns
 from progdata.builders.countdown import traces
 from progdata.builders.errors import ProgdataError, UsageError
 
@@ -32,6 +34,9 @@ COUNTDOWN_ROWS = 2_000
 """Countdown traces in a shard of the default size."""
 
 _DETECT_ROWS = 100
+_DETECT_BYTES = 1 << 20
+_RAW_BYTES = 1024  # what is kept of a row that is too large
+_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 _FORMS = (
     "countdown:N, a path or glob of .jsonl, .jsonl.gz, .parquet, "
     "or hf:org/name[:config][@revision][#split]"
@@ -47,7 +52,8 @@ class Shard:
     """A run of input rows, still undecoded.
 
     `key` names the content; `first_row` counts in the file, from 1; `first_index` counts over
-    all sources, from 0. `data` is a block of JSON lines, a table, or a countdown seed.
+    all sources, from 0. `data` is a block of JSON lines, a table, or a countdown seed; blank
+    lines are no rows.
     """
 
     key: str
@@ -82,7 +88,7 @@ def find_source(spec: str, *, seed: int = 0, columns: Mapping[str, str] | None =
     Raises UsageError for a spec of no known form, ProgdataError for one that names nothing.
     """
     named = columns or {}
-    if spec.startswith("countdown"):
+    if spec.partition(":")[0] == "countdown":
         rows = re.fullmatch(r"countdown:(\d+)", spec)
         if not rows or not int(rows[1]):
             raise UsageError(f"source {spec!r}: write countdown:N with N of at least 1")
@@ -94,6 +100,11 @@ def find_source(spec: str, *, seed: int = 0, columns: Mapping[str, str] | None =
     if not paths:
         what = "is a folder" if Path(spec).is_dir() else "no such file, and no file matches"
         raise ProgdataError(f"source {spec!r}: {what}; give {_FORMS}")
+    for path in paths:
+        if not path.endswith(_ENDINGS):
+            raise UsageError(f"{path}: not a .jsonl, .jsonl.gz or .parquet file")
+        if path != os.fsencode(path).decode("utf-8", "replace"):
+            raise UsageError(f"{path!a}: the name of the file is not UTF-8; rename it")
     files = [_file_record(path) for path in paths]
     return Source(spec, "files", {"spec": spec, "files": files}, named, tuple(paths))
 
@@ -101,12 +112,17 @@ def find_source(spec: str, *, seed: int = 0, columns: Mapping[str, str] | None =
 def read_shards(
     sources: Sequence[Source], *, limit: int | None = None, shard_bytes: int = SHARD_BYTES
 ) -> Iterator[Shard]:
-    """The shards of all sources in order, cut after `limit` rows."""
+    """The shards of all sources in order, cut after `limit` rows.
+
+    A shard's place is part of its key: it decides which rows are sampled, and keeps a source
+    that is named twice from being taken for one.
+    """
     index = 0
     for number, source in enumerate(sources):
         for shard in _shards_of(source, shard_bytes):
             share = (number + shard.share) / len(sources)
-            shard = replace(shard, first_index=index, share=share)
+            key = f"{shard.key}/{index}"
+            shard = replace(shard, key=key, first_index=index, share=share)
             if limit is not None and index + shard.rows > limit:
                 shard = _first_rows(shard, limit - index)
             if shard.rows:
@@ -126,8 +142,7 @@ def read_rows(shard: Shard) -> Iterator[tuple[int, Row, str | None]]:
             row = {name: getattr(trace, name) for name in trace.__slots__}
             yield shard.first_row + offset, row, None
     else:
-        for offset, row in enumerate(shard.data.to_pylist()):
-            yield shard.first_row + offset, row, None
+        yield from _read_table(shard, shard.data)
 
 
 def _shards_of(source: Source, shard_bytes: int) -> Iterator[Shard]:
@@ -162,10 +177,8 @@ def _file_shards(source: Source, shard_bytes: int) -> Iterator[Shard]:
     for path, record in zip(source.paths, source.record["files"], strict=True):
         if path.endswith(".parquet"):
             shards = _parquet_shards(source, path, record, shard_bytes)
-        elif path.endswith((".jsonl", ".jsonl.gz")):
-            shards = _line_shards(source, path, record, shard_bytes)
         else:
-            raise UsageError(f"{path}: not a .jsonl, .jsonl.gz or .parquet file")
+            shards = _line_shards(source, path, record, shard_bytes)
         try:
             for shard in shards:
                 yield replace(shard, share=(done + shard.share * record["bytes"]) / total)
@@ -177,27 +190,31 @@ def _file_shards(source: Source, shard_bytes: int) -> Iterator[Shard]:
 def _line_shards(
     source: Source, path: str, record: dict[str, Any], shard_bytes: int
 ) -> Iterator[Shard]:
-    columns: Columns | None = None
+    shards = _cut_lines(path, record, _DETECT_BYTES)
+    columns = _detect_in_rows(shards, source.named_columns, path)
+    for shard in _cut_lines(path, record, shard_bytes):
+        yield replace(shard, columns=columns)
+
+
+def _cut_lines(path: str, record: dict[str, Any], shard_bytes: int) -> Iterator[Shard]:
+    """The shards of a JSON lines file, without their columns."""
     first_row = 1
     stem = Path(path).name.removesuffix(".gz").removesuffix(".jsonl")
     with Path(path).open("rb") as file:
         stream = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
-        for block, rows, oversized in _line_blocks(stream, path, shard_bytes):
-            if columns is None and not oversized:
-                columns = _detect_in_lines(block, source.named_columns, path)
+        for block, lines, oversized in _line_blocks(stream, path, shard_bytes):
             yield Shard(
-                f"{record['sha256']}/{first_row}/{rows}",
+                f"{record['sha256']}/{first_row}/{lines}",
                 path,
                 stem,
                 first_row,
                 first_index=0,
-                rows=rows,
+                rows=1 if oversized else sum(map(_holds_row, block.split(b"\n"))),
                 data=block,
-                columns=columns or {},
                 oversized=oversized,
                 share=file.tell() / record["bytes"],
             )
-            first_row += rows
+            first_row += lines
 
 
 def _line_blocks(
@@ -215,7 +232,7 @@ def _line_blocks(
                 lines += count
                 yield block, count, False
             if len(held) > MAX_ROW_BYTES:
-                yield held[:1024], 1, True
+                yield held[:_RAW_BYTES], 1, True
                 lines += 1
                 held = _skip_line(stream, block_bytes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -224,7 +241,7 @@ def _line_blocks(
             "get the file again"
         ) from error
     if held:
-        yield held, 1, False
+        yield held, held.count(b"\n") + (not held.endswith(b"\n")), False
 
 
 def _skip_line(stream: IO[bytes] | gzip.GzipFile, chunk_bytes: int) -> bytes:
@@ -236,33 +253,49 @@ def _skip_line(stream: IO[bytes] | gzip.GzipFile, chunk_bytes: int) -> bytes:
     return b""
 
 
-def _detect_in_lines(block: bytes, named: Mapping[str, str], path: str) -> Columns:
-    """The columns of a JSON lines file, from the objects among its first lines."""
+def _detect_in_rows(shards: Iterator[Shard], named: Mapping[str, str], path: str) -> Columns:
+    """The columns of a JSON lines file, whose first rows must hold a problem and a completion.
+
+    A column may first appear further down, so every known name is looked for in every row.
+    """
     found: dict[str, None] = {}
-    for line in islice(block.split(b"\n"), _DETECT_ROWS):
-        row = _parse_line(line)
-        if isinstance(row, dict):
+    refused = ""
+    for number, row, _ in islice(chain.from_iterable(map(read_rows, shards)), _DETECT_ROWS):
+        if isinstance(row, RowRefused):
+            refused = refused or f"line {number}: {row.detail}"
+        else:
             found |= dict.fromkeys(row)
     if not found:
+        what = f"none of the first {_DETECT_ROWS} rows is a JSON object ({refused})"
         raise ProgdataError(
-            f"{path}: none of the first {_DETECT_ROWS} lines is a JSON object; "
+            f"{path}: {what if refused else 'the file holds no row'}; "
             "expected one object with a problem and a completion a line"
         )
-    return detect_columns(list(found), named, path)
+    detect_columns(list(found), named, path)
+    return all_columns(named)
 
 
 def _read_lines(shard: Shard, block: bytes) -> Iterator[tuple[int, Row, str | None]]:
     if shard.oversized:
-        detail = f"the row is longer than {MAX_ROW_BYTES >> 20} MiB"
-        raw = block.decode("utf-8", "replace")
-        yield shard.first_row, RowRefused("row_too_large", detail), raw
+        yield shard.first_row, *_too_large(block)
         return
-    lines = block.split(b"\n")
-    for number, line in enumerate(lines, shard.first_row):
-        if not line.strip():
+    for number, line in enumerate(block.split(b"\n"), shard.first_row):
+        if not _holds_row(line):
+            continue
+        if len(line) > MAX_ROW_BYTES:
+            yield number, *_too_large(line)
             continue
         row = _parse_line(line)
         yield number, row, line.decode("utf-8", "replace") if isinstance(row, RowRefused) else None
+
+
+def _holds_row(line: bytes) -> bool:
+    return bool(line) and not line.isspace()
+
+
+def _too_large(row: bytes) -> tuple[RowRefused, str]:
+    detail = f"the row is longer than {MAX_ROW_BYTES:,} bytes"
+    return RowRefused("row_too_large", detail), row[:_RAW_BYTES].decode("utf-8", "replace")
 
 
 def _parse_line(line: bytes) -> Row:
@@ -278,6 +311,39 @@ def _parse_line(line: bytes) -> Row:
     return row
 
 
+def _read_table(shard: Shard, table: pa.Table) -> Iterator[tuple[int, Row, str | None]]:
+    large = table.nbytes > MAX_ROW_BYTES
+    for number, (row, raw) in enumerate(_decoded(table), shard.first_row):
+        if large and _text_bytes(row) > MAX_ROW_BYTES:
+            yield number, *_too_large(json.dumps(row, default=repr).encode())
+        else:
+            yield number, row, raw
+
+
+def _decoded(table: pa.Table) -> Iterator[tuple[Row, str | None]]:
+    """The rows of a table; one that holds invalid UTF-8 is refused, with the text it is in."""
+    try:
+        yield from ((row, None) for row in table.to_pylist())
+    except UnicodeDecodeError as error:
+        if table.num_rows > 1:
+            for index in range(table.num_rows):
+                yield from _decoded(table.slice(index, 1))
+            return
+        detail = f"byte {error.start} of a text: {error.reason}"
+        yield RowRefused("invalid_utf8", detail), error.object.decode("utf-8", "replace")
+
+
+def _text_bytes(value: Any) -> int:
+    """The bytes of all texts in a value, in UTF-8."""
+    if isinstance(value, bytes) or (isinstance(value, str) and value.isascii()):
+        return len(value)
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, dict):
+        value = list(value.values())
+    return sum(map(_text_bytes, value)) if isinstance(value, list) else 0
+
+
 def _parquet_shards(
     source: Source, path: str, record: dict[str, Any], shard_bytes: int
 ) -> Iterator[Shard]:
@@ -290,6 +356,8 @@ def _parquet_shards(
                 file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)
             )
             batch = max(1, shard_bytes * file.metadata.num_rows // max(size, 1))
+            if not file.metadata.num_rows:
+                raise ProgdataError(f"{path}: the file holds no row")
             for rows in file.iter_batches(batch_size=min(batch, 1 << 16), columns=names):
                 last_row = first_row + rows.num_rows - 1
                 yield Shard(
@@ -304,12 +372,11 @@ def _parquet_shards(
                     share=last_row / file.metadata.num_rows,
                 )
                 first_row = last_row + 1
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
-        reason = str(error).splitlines()[0]
         raise ProgdataError(
-            f"{path}: not a whole Parquet file (after row {first_row - 1}): {reason}"
+            f"{path}: not a whole Parquet file (after row {first_row - 1}): {_one_line(error)}"
         ) from error
 
 
@@ -397,7 +464,9 @@ def _first_rows(shard: Shard, rows: int) -> Shard:
     """The first `rows` rows of a shard."""
     data = shard.data
     if isinstance(data, bytes):
-        data = b"\n".join(data.split(b"\n", rows)[:rows])
+        lines = data.split(b"\n")
+        ends = [number for number, line in enumerate(lines, 1) if _holds_row(line)]
+        data = b"\n".join(lines[: ends[rows - 1]])
     elif not isinstance(data, int):
         data = data.slice(0, rows)
     return replace(shard, key=f"{shard.key}/first{rows}", data=data, rows=rows)

@@ -56,5 +56,13 @@ def join_completion(opening: str, think: str, closed: bool, response: str) -> st
 
 
 def from_reasoning(reasoning: str, content: str) -> str:
-    """The completion of a server that returns reasoning and content apart."""
+    """The completion of a server that returns reasoning and content apart.
+
+    Without content nothing shows that the thinking ended: it counts as cut off.
+
+    >>> from_reasoning("a", "")
+    '<think>\\na'
+    """
+    if not content.strip():
+        return f"{OPEN}\n{reasoning}{content}"
     return f"{OPEN}\n{reasoning}\n{CLOSE}\n\n{content}"

@@ -21,6 +21,7 @@ from unicodedata import is_normalized
 
 import numpy as np
 from numpy.typing import NDArray
+
 from progdata.builders.errors import ProgdataError, UsageError
 
 WORDS_PATTERN = r"[A-Za-z]+|[0-9]|\n+|[^\x00-\x20A-Za-z0-9]"
@@ -30,6 +31,9 @@ Runs of ASCII letters, single digits, runs of newlines, and every other visible 
 token each; blanks and control characters belong to no token. `WordsCounter` counts by byte
 classes; the tests hold it equal to this expression.
 """
+
+FIRST_LEAD = -64
+"""Continuation bytes of UTF-8, 0x80 to 0xBF, are the signed bytes below this one."""
 
 _HUB_ID = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
@@ -252,8 +256,11 @@ def _reference(path: str) -> ReferenceCounter:
     return ReferenceCounter(path)
 
 
-def why_not_fast(path: str) -> str | None:
+@lru_cache(maxsize=4)
+def why_not_fast(path: str, fingerprint: str) -> str | None:
     """Why the fast counter must not be used for a tokenizer file; None where it may be.
+
+    `fingerprint` is the file's, so that the answer for other content is not remembered.
 
     It needs a byte-level BPE (then token lengths are byte lengths) and no normaliser but NFC,
     must load the file, and must agree with the reference on every text of `probe_texts`.
@@ -263,7 +270,7 @@ def why_not_fast(path: str) -> str | None:
         reason = _unsuitable(content)
         if reason is None and not counters_agree(path, probe_texts()):
             reason = "fastokens and tokenizers differ on the probe texts"
-    except (ProgdataError, ImportError, ValueError) as error:
+    except (ProgdataError, ImportError, ValueError, AttributeError, TypeError) as error:
         reason = f"fastokens cannot load it: {error}"
     return reason
 
@@ -334,8 +341,7 @@ def byte_offsets(text: str, data: bytes) -> NDArray[np.int64]:
     """The byte offset of each character of `text`, and of its end: int64[len(text) + 1]."""
     if len(text) == len(data):
         return np.arange(len(text) + 1)
-    leads = np.flatnonzero((np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80)
-    return np.append(leads, len(data))
+    return np.flatnonzero(np.frombuffer(data + b"\0", dtype=np.int8) >= FIRST_LEAD)
 
 
 def _character_of_byte(data: bytes) -> NDArray[np.int64]:

@@ -5,20 +5,24 @@ sigma, the clipping and the rounding of a noisy label open; the defaults here ar
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
 from progdata.builders.base_table import list_column
 from progdata.builders.errors import UsageError
 from progdata.builders.markers import MarkerGrammar, escape, escape_offsets
 from progdata.builders.nearest import did_you_mean
-from progdata.builders.progress import ROUNDINGS, Rounding, Segmentation
+from progdata.builders.progress import ROUNDINGS, Rounding
 from progdata.builders.prompts import user_message
 from progdata.builders.randomness import normals, row_keys, uniforms
 from progdata.builders.schema import MESSAGES, SPAN, TRACE_FIELDS, VARIANT
 from progdata.builders.thinking import CLOSE
+from progdata.builders.utf8 import Utf8Texts, characters_before, utf8_texts
 
 SIGMA = 0.05
 """Default standard deviation of label noise, as a share of the trace (ours)."""
@@ -64,96 +68,150 @@ def find_preset(name: str) -> Variant:
 class MarkedRows:
     """Base rows of one split, ready to be marked: what all variants share.
 
-    `pieces[i]`: the text before each marker of row i; `heads` and `tails`: the text before and
-    after its thinking; `positions` and `split_rows` place the rows in their split.
+    `plain`: the completions without markers. For each marker, over all rows: `at`, the byte of
+    `plain` where it goes; `characters`, the same in characters of its own row; `token_ends` and
+    `totals`, the tokens of the thinking up to there and in all. `counts`: markers of each row;
+    `positions`: each row's place among the `split_rows` rows of its split.
     """
 
     base: pa.Table
     grammar: MarkerGrammar
-    heads: list[str]
-    pieces: list[list[str]]
-    tails: list[str]
-    segments: Segmentation  # of the text as it is published, without those of cut traces
+    plain: Utf8Texts
+    counts: NDArray[np.int64]
+    at: NDArray[np.int64]
+    characters: NDArray[np.int64]
+    token_ends: NDArray[np.int64]
+    totals: NDArray[np.int64]
     positions: NDArray[np.int64]
     split_rows: int
     split: str
 
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """`plain` cut at every marker; one piece more than there are markers."""
+        cuts = [0, *self.at.tolist(), len(self.plain.data)]
+        return [self.plain.data[a:b] for a, b in pairwise(cuts)]
+
 
 def prepare_rows(
     base: pa.Table,
+    byte_ends: NDArray[np.int64],
     *,
     grammar: MarkerGrammar,
     split: str,
     first_position: int,
     split_rows: int,
 ) -> MarkedRows:
-    """Cut the thinking of base rows at their segments.
+    """Find where the markers of base rows go.
 
-    A trace that was cut off gets no markers: what share of it is written is unknown.
+    `byte_ends`: the end of each segment in bytes of its thinking, int64[segments]. A trace that
+    was cut off gets no markers: what share of it is written is unknown.
     """
-    thinks, tails, heads = (
-        base[name].to_pylist() for name in ("think", "response", "think_opening")
-    )
-    closed = base["think_closed"].to_pylist()
-    segments = _segments_of(base)
-    segments = _without_cut(segments, np.array(closed, dtype=bool))
+    counts, ends, token_ends = _stored_segments(base)
     if grammar.escaped:
-        segments = _shift_escaped(thinks, segments, grammar)
-        thinks = [escape(text, grammar) for text in thinks]
-        tails = [escape(text, grammar) for text in tails]
-    pieces = _cut(thinks, segments)
-    tails = [
-        CLOSE + tail if done else think + tail
-        for think, tail, done in zip(thinks, tails, closed, strict=True)
-    ]
-    positions = first_position + np.arange(base.num_rows)
-    return MarkedRows(base, grammar, heads, pieces, tails, segments, positions, split_rows, split)
+        base, ends, byte_ends = _escape_texts(base, counts, ends, byte_ends, grammar)
+    closed = base["think_closed"].to_numpy()
+    shown = np.repeat(closed, counts)
+    counts = np.where(closed, counts, 0)
+    plain = _completions(base)
+    heads = utf8_texts(base["think_opening"])
+    starts = plain.offsets[:-1] + np.diff(heads.offsets)
+    characters = np.diff(characters_before(heads.data, heads.offsets))
+    totals = base["num_tokens"].to_numpy().astype(np.int64)
+    return MarkedRows(
+        base,
+        grammar,
+        plain,
+        counts,
+        at=byte_ends[shown] + np.repeat(starts, counts),
+        characters=ends[shown] + np.repeat(characters, counts),
+        token_ends=token_ends[shown],
+        totals=np.repeat(totals, counts),
+        positions=first_position + np.arange(base.num_rows),
+        split_rows=split_rows,
+        split=split,
+    )
 
 
-def mark(rows: MarkedRows, variant: Variant, *, seed: int, rounding: Rounding) -> pa.Table:
-    """The variant table of these rows."""
-    segments, counts = rows.segments, rows.segments.counts
-    trace_ids = rows.base["trace_id"].to_pylist()
-    labels = make_labels(trace_ids, segments, variant, seed, rounding)
-    grammar = replace_style(rows.grammar, variant.special)
-    shown, which = np.unique(labels, return_inverse=True)
-    markers = [grammar.render(int(label)) for label in shown]
-    texts = np.array(markers, dtype=object)[which].tolist() if len(shown) else []
-    completion = _interleave(rows, texts)
-    sizes = np.array([len(marker) for marker in markers], dtype=np.int64)[which]
+@dataclass(frozen=True)
+class MarkedText:
+    """The texts of some rows with their markers, and where the labels stand in them."""
+
+    completion: pa.Array
+    label_spans: pa.ListArray
+
+
+def mark_text(rows: MarkedRows, labels: NDArray[np.int64], grammar: MarkerGrammar) -> MarkedText:
+    """Insert the marker of each label after its segment."""
+    lowest, highest = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+    rendered = [grammar.render(label) for label in range(lowest, highest + 1)]
+    which = labels - lowest
+    encoded = [marker.encode() for marker in rendered]
+    parts = [b""] * (2 * len(labels) + 1)
+    parts[0::2] = rows.pieces
+    parts[1::2] = [encoded[index] for index in which.tolist()]
+    row_ends = np.append(0, np.cumsum(rows.counts))
+    added = np.append(0, np.cumsum(np.array([len(marker) for marker in encoded])[which]))
+    texts = Utf8Texts(b"".join(parts), rows.plain.offsets + added[row_ends])
+    sizes = np.array([len(marker) for marker in rendered])[which]
     spans = _label_spans(rows, sizes, grammar)
-    progress = segments.token_ends / np.repeat(segments.totals, counts)
-    masked = draw_mask(trace_ids, counts, rows.positions, rows.split_rows, variant, seed)
-    columns = {
-        **{name: rows.base[name] for name in (own.name for own in TRACE_FIELDS)},
+    return MarkedText(texts.to_column(), list_column(rows.counts, spans))
+
+
+def mark(
+    rows: MarkedRows, variants: Sequence[Variant], *, seed: int, rounding: Rounding
+) -> list[pa.Table]:
+    """The variant table of these rows for each of `variants`.
+
+    Variants that differ in their mask alone share their texts.
+    """
+    counts = rows.counts
+    trace_ids = rows.base["trace_id"].to_pylist()
+    progress = (rows.token_ends / rows.totals).astype(np.float32)
+    shared = {name: rows.base[name] for name in (own.name for own in TRACE_FIELDS)} | {
         "split": pa.array([rows.split] * len(counts), pa.string()),
         "prompt": _prompts(rows.base),
-        "completion": pa.array(completion, pa.string()),
-        "progress": list_column(counts, pa.array(progress.astype(np.float32))),
-        "labels": list_column(counts, pa.array(labels, pa.int32())),
-        "label_spans": list_column(counts, spans),
-        "masked": list_column(counts, pa.array(masked)),
+        "progress": list_column(counts, pa.array(progress)),
     }
-    return pa.table([columns[name] for name in VARIANT.names], schema=VARIANT)
+    texts: dict[tuple[bool, bytes], MarkedText] = {}
+    tables = []
+    for variant in variants:
+        labels = make_labels(
+            trace_ids, counts, rows.token_ends, rows.totals, variant, seed, rounding
+        )
+        key = (variant.special, labels.tobytes())
+        if key not in texts:
+            texts[key] = mark_text(rows, labels, replace_style(rows.grammar, variant.special))
+        masked = draw_mask(trace_ids, counts, rows.positions, rows.split_rows, variant, seed)
+        columns = shared | {
+            "completion": texts[key].completion,
+            "labels": list_column(counts, pa.array(labels, pa.int32())),
+            "label_spans": texts[key].label_spans,
+            "masked": list_column(counts, pa.array(masked)),
+        }
+        tables.append(pa.table([columns[name] for name in VARIANT.names], schema=VARIANT))
+    return tables
 
 
 def make_labels(
     trace_ids: Sequence[str],
-    segments: Segmentation,
+    counts: NDArray[np.int64],
+    token_ends: NDArray[np.int64],
+    totals: NDArray[np.int64],
     variant: Variant,
     seed: int,
     rounding: Rounding,
 ) -> NDArray[np.int64]:
-    """The label of each segment, in whole percents: int64[segments].
+    """The label of each marker, in whole percents: int64[markers].
 
-    Without noise it is the rounded progress, in exact arithmetic. With noise it is
+    `counts`: markers of each row; `token_ends`, `totals`: tokens up to each marker, and in all.
+    Without noise a label is the rounded progress, in exact arithmetic. With noise it is
     round(100 * (progress + N(0, sigma))), clipped to 0..100 where the variant says so.
     """
-    totals = np.repeat(segments.totals, segments.counts)
     if not variant.sigma:
-        return ROUNDINGS[rounding](segments.token_ends, totals)
-    noise = normals(row_keys(seed, trace_ids, f"{variant.name}/noise"), segments.counts)
-    noisy = np.rint(100.0 * (segments.token_ends / totals + variant.sigma * noise))
+        return ROUNDINGS[rounding](token_ends, totals)
+    noise = normals(row_keys(seed, trace_ids, f"{variant.name}/noise"), counts)
+    noisy = np.rint(100.0 * (token_ends / totals + variant.sigma * noise))
     return (np.clip(noisy, 0, 100) if variant.clip else noisy).astype(np.int64)
 
 
@@ -185,76 +243,64 @@ def draw_mask(
 
 def replace_style(grammar: MarkerGrammar, special: bool) -> MarkerGrammar:
     """The grammar with its labels as special tokens, or as plain text."""
-    return MarkerGrammar(grammar.tag, grammar.format, special, grammar.escaped)
+    return replace(grammar, special=special)
 
 
-def _segments_of(base: pa.Table) -> Segmentation:
-    """The segments that a base table stores."""
+def _stored_segments(
+    base: pa.Table,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Segments of each row of a base table; their ends in characters, and in tokens."""
     segments = base["segments"].combine_chunks()
-    tokens = base["token_ends"].combine_chunks()
+    tokens = base["token_ends"].combine_chunks().flatten()
     counts = np.diff(segments.offsets.to_numpy()).astype(np.int64)
-    ends = segments.flatten().field("end").to_numpy().astype(np.int64)
-    return Segmentation(counts, ends, tokens.flatten().to_numpy().astype(np.int64))
+    ends = segments.flatten().field("end")
+    return counts, ends.to_numpy().astype(np.int64), tokens.to_numpy().astype(np.int64)
 
 
-def _without_cut(segments: Segmentation, closed: NDArray[np.bool_]) -> Segmentation:
-    if closed.all():
-        return segments
-    keep = np.repeat(closed, segments.counts)
-    counts = np.where(closed, segments.counts, 0)
-    return Segmentation(counts, segments.ends[keep], segments.token_ends[keep])
-
-
-def _shift_escaped(
-    thinks: Sequence[str], segments: Segmentation, grammar: MarkerGrammar
-) -> Segmentation:
-    """The segments' ends in the escaped text."""
-    edges = np.append(0, np.cumsum(segments.counts))
-    ends = segments.ends.copy()
-    for index, text in enumerate(thinks):
-        own = slice(edges[index], edges[index + 1])
-        ends[own] += np.searchsorted(escape_offsets(text, grammar), segments.ends[own])
-    return Segmentation(segments.counts, ends, segments.token_ends)
-
-
-def _cut(thinks: Sequence[str], segments: Segmentation) -> list[list[str]]:
-    """The text of each segment."""
-    ends = segments.ends.tolist()
-    starts = [0, *ends[:-1]]
-    pieces, first = [], 0
-    for text, count in zip(thinks, segments.counts.tolist(), strict=True):
-        last = first + count
-        if count:
-            starts[first] = 0
-        pieces.append(
-            [text[a:b] for a, b in zip(starts[first:last], ends[first:last], strict=True)]
+def _completions(base: pa.Table) -> Utf8Texts:
+    """The completions of base rows, as they were sampled (or escaped)."""
+    close = CLOSE.encode()
+    rows = [
+        b"".join((opening, think, close if closed else b"", response))
+        for opening, think, closed, response in zip(
+            *(base[name].cast(pa.binary()).to_pylist() for name in ("think_opening", "think")),
+            base["think_closed"].to_pylist(),
+            base["response"].cast(pa.binary()).to_pylist(),
+            strict=True,
         )
-        first = last
-    return pieces
+    ]
+    sizes = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    return Utf8Texts(b"".join(rows), np.append(0, np.cumsum(sizes)))
 
 
-def _interleave(rows: MarkedRows, markers: list[str]) -> list[str]:
-    """Each row's text with its markers."""
-    texts, first = [], 0
-    for head, pieces, tail in zip(rows.heads, rows.pieces, rows.tails, strict=True):
-        last = first + len(pieces)
-        parts = [""] * (2 * len(pieces))
-        parts[0::2] = pieces
-        parts[1::2] = markers[first:last]
-        texts.append(f"{head}{''.join(parts)}{tail}")
-        first = last
-    return texts
+def _escape_texts(
+    base: pa.Table,
+    counts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    byte_ends: NDArray[np.int64],
+    grammar: MarkerGrammar,
+) -> tuple[pa.Table, NDArray[np.int64], NDArray[np.int64]]:
+    """Escape thinking and response, and move the segments' ends (characters, bytes) along."""
+    thinks = base["think"].to_pylist()
+    edges = np.append(0, np.cumsum(counts)).tolist()
+    moved = np.zeros_like(ends)
+    for text, (first, last) in zip(thinks, pairwise(edges), strict=True):
+        own = slice(first, last)
+        moved[own] = np.searchsorted(escape_offsets(text, grammar), ends[own])
+    for name in ("think", "response"):
+        texts = [escape(text, grammar) for text in base[name].to_pylist()]
+        index = base.schema.get_field_index(name)
+        base = base.set_column(index, base.schema.field(name), pa.array(texts, pa.string()))
+    return base, ends + moved, byte_ends + moved
 
 
 def _label_spans(
     rows: MarkedRows, sizes: NDArray[np.int64], grammar: MarkerGrammar
 ) -> pa.StructArray:
     """Where the text inside each marker's tags stands in the completion, as SPAN."""
-    counts = rows.segments.counts
     running = np.cumsum(sizes)
-    before_row = np.append(0, running)[np.cumsum(counts) - counts]
-    heads = np.fromiter(map(len, rows.heads), dtype=np.int64, count=len(counts))
-    marker_ends = rows.segments.ends + running + np.repeat(heads - before_row, counts)
+    before_row = np.append(0, running)[np.cumsum(rows.counts) - rows.counts]
+    marker_ends = rows.characters + running - np.repeat(before_row, rows.counts)
     starts = pa.array(marker_ends - sizes + len(grammar.opening), pa.int32())
     ends = pa.array(marker_ends - len(grammar.closing), pa.int32())
     return pa.StructArray.from_arrays([starts, ends], fields=list(SPAN))

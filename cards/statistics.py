@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
 from progdata.builders.markers import LABELS, MarkerGrammar
 from progdata.builders.tokenizer import Counter
 

@@ -7,17 +7,17 @@ import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
+
 from progdata import __version__
 from progdata.builders.atomic import write_text
 from progdata.builders.base_table import (
+    WORKING,
     BaseSettings,
-    SegmenterSettings,
     TokenizerMismatch,
     build_base,
 )
@@ -25,19 +25,17 @@ from progdata.builders.engine import LocalEngine, ShardStore
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.markers import special_tokens
 from progdata.builders.prompts import profile_sha256
-from progdata.builders.sat import model_fingerprint
 from progdata.builders.schema import content_id
-from progdata.builders.sources import SHARD_BYTES, Shard, Source, find_source, read_shards
+from progdata.builders.sources import SHARD_BYTES, Shard, read_shards
 from progdata.builders.splits import SPLITS, SplitRule
-from progdata.builders.tokenizer import TokenizerSource, find_tokenizer, why_not_fast
 from progdata.cards.card import build_card
 from progdata.cards.statistics import add_tallies
 from progdata.releases.display import Display, Silent
+from progdata.releases.inputs import Inputs, WarmUp, choose_counter, find_inputs
 from progdata.releases.lockfile import (
     FORMAT,
     FileRecord,
     LockFile,
-    TokenizerRecord,
     declared_recipe,
     differing_fields,
     lock_text,
@@ -51,18 +49,6 @@ from progdata.releases.rejects import describe_rejects, write_rejects
 from progdata.releases.report import make_report
 from progdata.releases.workspace import LOCK_FILE, Workspace, open_workspace
 from progdata.verifiers.laws import LawSettings
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a recipe's names were found to be."""
-
-    recipe: Recipe
-    sources: list[Source]
-    tokenizer: TokenizerSource
-    settings: BaseSettings
-    segmenter_sha256: str | None
-    slow_because: str | None  # why the reference tokenizer counts, where it does
 
 
 def build(
@@ -87,8 +73,9 @@ def build(
             report = _finished(folder, inputs)
             if report is None:
                 workspace.prepare()
-                with LocalEngine(workers) as engine:
-                    report = _build(workspace, inputs, engine, shard_bytes, display or Silent())
+                with LocalEngine(workers, WarmUp(inputs.tokenizer.path)) as engine:
+                    chosen = choose_counter(inputs, engine)
+                    report = _build(workspace, chosen, engine, shard_bytes, display or Silent())
             return report
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
@@ -97,30 +84,6 @@ def build(
             f"{folder}: {os.strerror(error.errno)}; what is committed stays: "
             "make room and run the same command again to go on"
         ) from error
-
-
-def find_inputs(recipe: Recipe) -> Inputs:
-    """Look up everything that a recipe names. Raises UsageError or ProgdataError."""
-    sources = [
-        find_source(source.spec, seed=recipe.seed, columns=source.columns)
-        for source in recipe.sources
-    ]
-    tokenizer = find_tokenizer(recipe.tokenizer)
-    slow_because = why_not_fast(tokenizer.path) if tokenizer.path else None
-    segmenter = SegmenterSettings(**recipe.segmenter.model_dump())
-    settings = BaseSettings(
-        tokenizer_path=tokenizer.path,
-        fast=tokenizer.path is not None and slow_because is None,
-        segmenter=segmenter,
-        progress=recipe.progress,
-        prompt_profile=recipe.prompt_profile,
-        grammar=recipe.grammar(),
-        cut_traces=recipe.policies.cut_traces,
-        marked_traces=recipe.policies.marked_traces,
-        special_tokens=any(variant.special for variant in recipe.variants),
-    )
-    model = model_fingerprint(segmenter.model) if segmenter.name == "sat" else None
-    return Inputs(recipe, sources, tokenizer, settings, model, slow_because)
 
 
 def _build(
@@ -145,9 +108,7 @@ def _build(
             "the rows and the reasons are in rejects.parquet"
         )
     files, tallies = _write_parts(workspace, inputs, plan, engine, display)
-    report = make_report(
-        inputs.recipe, plan, summaries, rejected, tallies, tokenizer_record(inputs)
-    )
+    report = make_report(inputs.recipe, plan, summaries, rejected, tallies, inputs.tokenizer_record)
     _write_declarations(workspace.staging, inputs, report, files)
     workspace.publish()
     return report
@@ -158,7 +119,7 @@ def _make_base(
 ) -> list[str]:
     """Make the base shards that are missing; the keys of all, in input order."""
     display.stage("reading and counting")
-    settings_key = _settings_key(inputs)
+    settings_key = inputs.settings_key
     shards: dict[str, Shard] = {}
 
     def missing() -> Iterator[tuple[str, Shard]]:
@@ -190,8 +151,9 @@ class BaseMaker:
         """The shard's key, its rows, and its bytes of text."""
         key, shard = task
         made = build_base(shard, self.settings)
-        base = made.base.append_column("row", pa.array(made.rows, pa.int64()))
-        base = base.append_column("size", pa.array(made.sizes, pa.int64()))
+        base = made.base
+        for column in WORKING:
+            base = base.append_column(column, made.working[column.name])
         summary = {
             "key": key,
             "file": shard.file,
@@ -211,7 +173,7 @@ def _write_parts(
     variants = tuple(inputs.recipe.build_variants())
     together = [variants] if engine.workers == 1 else [(variant,) for variant in variants]
     laws = LawSettings(inputs.recipe.grammar(), inputs.recipe.seed, inputs.recipe.markers.rounding)
-    shared = content_id(repr(laws), _settings_key(inputs), __version__)
+    shared = content_id(repr(laws), inputs.settings_key, __version__)
     settings = inputs.settings
     tasks = [
         PartTask(
@@ -264,7 +226,7 @@ def _write_declarations(
         recipe=Recipe.model_validate(resolved),
         recipe_sha256=digest,
         sources=[source.record for source in inputs.sources],
-        tokenizer=tokenizer_record(inputs),
+        tokenizer=inputs.tokenizer_record,
         segmenter_sha256=inputs.segmenter_sha256,
         prompt_profile_sha256=profile_sha256(recipe.prompt_profile),
         versions=recorded_versions(),
@@ -272,28 +234,6 @@ def _write_declarations(
         files=files,
     )
     write_text(staging / LOCK_FILE, lock_text(lock))
-
-
-def tokenizer_record(inputs: Inputs) -> TokenizerRecord:
-    """The tokenizer as the lock file declares it."""
-    found = inputs.tokenizer
-    counter = (
-        "words" if found.path is None else "fastokens" if inputs.settings.fast else "tokenizers"
-    )
-    return TokenizerRecord(
-        spec=found.spec,
-        fingerprint=found.fingerprint,
-        revision=found.revision,
-        template_sha256=found.template_sha256,
-        counter=counter,
-        slow_because=inputs.slow_because,
-    )
-
-
-def _settings_key(inputs: Inputs) -> str:
-    """All that can change the base rows of a shard; the tokenizer by its content."""
-    settings = asdict(inputs.settings) | {"tokenizer_path": inputs.tokenizer.fingerprint}
-    return content_id(repr(settings), str(inputs.segmenter_sha256), __version__)
 
 
 def _finished(out: Path, inputs: Inputs) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """`progdata check`: every law of design.md on the folder of a finished build."""
 
 import json
+from collections import Counter as Counts
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,30 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
 from progdata.builders.atomic import TEMPORARY
 from progdata.builders.base_table import tally_rejects
 from progdata.builders.errors import UsageError
-from progdata.builders.schema import TRACE_FIELDS, VARIANT
+from progdata.builders.restore import marker_spans, restore_base
+from progdata.builders.schema import TRACE_FIELDS, VARIANT, problem_id
+from progdata.builders.segmenters import find_segmenter
 from progdata.builders.splits import SPLITS, SplitRule, assign_splits
 from progdata.builders.tokenizer import Counter, find_tokenizer, load_counter, why_not_fast
 from progdata.builders.variants import Variant, draw_mask, replace_style
-from progdata.releases.lockfile import LockFile, declared_recipe, read_lock
+from progdata.releases.lockfile import FileRecord, LockFile, declared_recipe, read_lock
 from progdata.releases.parts import describe
 from progdata.releases.workspace import LOCK_FILE
-from progdata.verifiers.laws import LawSettings, Violation, check_progress, check_rows
+from progdata.verifiers.laws import (
+    LawSettings,
+    Violation,
+    check_progress,
+    check_rows,
+    check_segments,
+)
+from progdata.verifiers.texts import ProvenTexts
+
+REPORT = "reports/build.json"
 
 SAME_COLUMNS = [*(own.name for own in TRACE_FIELDS), "prompt", "progress"]
 """Columns that are equal in all variants of a build (law 6)."""
@@ -56,8 +70,8 @@ def check(folder: Path | str, *, tokenizer: str | None = None) -> list[Violation
     laws = LawSettings(recipe.grammar(), recipe.seed, recipe.markers.rounding)
     build = _Build(path, lock, laws, _counter(lock, tokenizer))
     broken = [*_check_declared(build)]
-    if any(violation.where.endswith(".parquet") for violation in broken):
-        return broken  # a damaged table cannot be read row by row
+    if any(violation.where.endswith((".parquet", REPORT)) for violation in broken):
+        return broken  # what is damaged cannot be read row by row
     return [*broken, *_check_conserved(build), *_check_tables(build), *_check_splits(build)]
 
 
@@ -69,7 +83,9 @@ def _counter(lock: LockFile, spec: str | None) -> Counter:
             f"tokenizer {found.spec}: its fingerprint is {found.fingerprint[:12]}, the build's is "
             f"{lock.tokenizer.fingerprint[:12]}; give the build's own with --tokenizer"
         )
-    fast = found.path is not None and why_not_fast(found.path) is None
+    fast = found.path is not None and lock.tokenizer.counter == "fastokens"
+    if found.path is not None and fast:
+        fast = why_not_fast(found.path, found.fingerprint) is None
     return load_counter(found.path, fast)
 
 
@@ -92,8 +108,8 @@ def _check_declared(build: _Build) -> Iterator[Violation]:
                 f"sha256 {record.sha256[:12]} and {record.bytes} bytes are declared, "
                 f"{found['sha256'][:12]} and {found['bytes']} were found",
             )
-        elif record.rows is not None and pq.read_metadata(path).num_rows != record.rows:
-            yield Violation("declared", name, f"{record.rows} rows are declared")
+        elif path.suffix == ".parquet" and (wrong := _wrong_table(path, name, record)):
+            yield Violation("declared", name, wrong)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if TEMPORARY in path.name and not name.startswith(".progdata/"):
@@ -102,40 +118,76 @@ def _check_declared(build: _Build) -> Iterator[Violation]:
             yield Violation("declared", name, "the lock file does not name it")
 
 
+def _wrong_table(path: Path, name: str, record: FileRecord) -> str | None:
+    """What is wrong with a Parquet file as a whole."""
+    try:
+        with pq.ParquetFile(path) as file:
+            rows, schema = file.metadata.num_rows, file.schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        return f"not a Parquet file that can be read: {error}"
+    if name.startswith("data/") and not schema.equals(VARIANT):
+        return "its columns are not those of a variant table"
+    return f"{record.rows} rows are declared, it has {rows}" if rows != record.rows else None
+
+
 def _check_conserved(build: _Build) -> Iterator[Violation]:
     """Law 4: rows in = rows out + rejects, at every stage, and each reject says why."""
-    name = "reports/build.json"
-    report = json.loads((build.folder / name).read_text("utf-8"))
-    for stage in report["stages"]:
-        if stage["rows_in"] != stage["rows_out"] + sum(stage["rejected"].values()):
-            yield Violation("conserved", name, f"stage {stage['stage']} does not add up")
     rejects = pq.read_table(build.folder / "rejects.parquet", columns=["stage", "reason"])
-    if tally_rejects(rejects) != report["rejected"]:
-        yield Violation("conserved", "rejects.parquet", "its reasons are not those of the report")
     if not all(rejects["reason"].to_pylist()):
         yield Violation("conserved", "rejects.parquet", "a reject has no reason")
-    rows_out = sum(build.lock.splits.values())
-    if report["rows_in"] != rows_out + rejects.num_rows:
+    try:
+        report = json.loads((build.folder / REPORT).read_text("utf-8"))
+        yield from _check_report(report, rejects, sum(build.lock.splits.values()))
+    except (KeyError, TypeError, ValueError) as error:
+        detail = f"not the report of a build: {type(error).__name__} {error}"
+        yield Violation("declared", REPORT, detail)
+
+
+def _check_report(
+    report: Mapping[str, Any], rejects: pa.Table, rows_out: int
+) -> Iterator[Violation]:
+    """The stages of the report hand on all their rows, and its rejects are those of the table."""
+    rows = report["rows_in"]
+    for stage in report["stages"]:
+        if stage["rows_in"] != rows:
+            detail = f"stage {stage['stage']} has {stage['rows_in']} rows in, not {rows}"
+            yield Violation("conserved", REPORT, detail)
+        rows = stage["rows_out"]
+        if stage["rows_in"] != rows + sum(stage["rejected"].values()):
+            yield Violation("conserved", REPORT, f"stage {stage['stage']} does not add up")
+    if tally_rejects(rejects) != report["rejected"]:
+        yield Violation("conserved", "rejects.parquet", "its reasons are not those of the report")
+    if not rows == report["rows_out"] == rows_out or (
+        report["rows_in"] != rows_out + rejects.num_rows
+    ):
         detail = f"{report['rows_in']} rows in, {rows_out} out, {rejects.num_rows} rejected"
-        yield Violation("conserved", name, detail)
+        yield Violation("conserved", REPORT, detail)
 
 
 def _check_tables(build: _Build) -> Iterator[Violation]:
     """Laws 1, 2, 3 and 6 on every row of every variant."""
-    first = build.variants[0]
+    files = {variant.name: build.files(variant.name) for variant in build.variants}
+    common = set.intersection(*({path.name for path in own} for own in files.values()))
+    for variant, own in files.items():
+        for name in sorted({path.name for path in own} - common):
+            yield Violation("aligned", f"data/{variant}/{name}", "not every variant has this file")
     positions: dict[str, int] = {}
-    for index, path in enumerate(build.files(first.name)):
-        split = path.name.split("-")[0]
-        others = [(variant, build.files(variant.name)) for variant in build.variants]
-        if any(len(files) <= index or files[index].name != path.name for _, files in others):
-            yield Violation("aligned", path.name, "not every variant has this file")
-            continue
-        open_files = [(variant, pq.ParquetFile(files[index])) for variant, files in others]
-        for group in range(open_files[0][1].num_row_groups):
-            tables = [(variant, file.read_row_group(group)) for variant, file in open_files]
+    for name in sorted(common):
+        split = name.split("-")[0]
+        opened = [
+            (variant, pq.ParquetFile(build.folder / "data" / variant.name / name))
+            for variant in build.variants
+        ]
+        for group in range(max(file.num_row_groups for _, file in opened)):
+            tables = [(variant, _read_row_group(file, group)) for variant, file in opened]
             start = positions.get(split, 0)
             positions[split] = start + tables[0][1].num_rows
-            yield from _check_row_group(build, path.name, split, start, tables)
+            yield from _check_row_group(build, name, split, start, tables)
+
+
+def _read_row_group(file: pq.ParquetFile, group: int) -> pa.Table:
+    """A row group, empty where the file has fewer."""
+    return file.read_row_groups([group] if group < file.num_row_groups else [])
 
 
 def _check_row_group(
@@ -143,27 +195,81 @@ def _check_row_group(
 ) -> Iterator[Violation]:
     """The same rows in every variant."""
     first, reference = tables[0]
-    schema_broken = False
+    known: list[ProvenTexts] = []
+    sound: set[str] = set()
     for variant, table in tables:
-        where = f"data/{variant.name}/{name}"
-        if not table.schema.equals(VARIANT):
-            yield Violation("declared", where, "its columns are not those of a variant table")
-            schema_broken = True
-            continue
-        broken = check_rows(table, variant, build.laws)
+        broken, proof = check_rows(table, variant, build.laws, known)
+        known += [proof] if proof else []
         yield from broken
         if not broken:
+            sound.add(variant.name)
             yield from _check_mask(build, variant, table, split, start)
-        differing = [c for c in SAME_COLUMNS if not table[c].equals(reference[c])]
-        if differing:
-            detail = f"{', '.join(differing)} differ from variant {first.name}"
-            yield Violation("aligned", where, detail)
-        if set(table["split"].to_pylist()) != {split}:
-            yield Violation("aligned", where, "a row belongs to another split")
-        schema_broken |= bool(broken)
-    if not schema_broken:
+        if variant is not first:
+            yield from _check_aligned(build, (variant, table), tables[0], name)
+        for own_id, own in zip(
+            table["trace_id"].to_pylist(), table["split"].to_pylist(), strict=True
+        ):
+            if own != split:
+                detail = f"says that it is in {own}, and stands in data/{variant.name}/{name}"
+                yield Violation("aligned", own_id, detail)
+    if len(sound) == len(tables):
         grammar = replace_style(build.laws.grammar, first.special)
-        yield from check_progress(reference, build.counter, grammar, build.lock.recipe.progress)
+        yield from _check_counts(build, reference, restore_base(reference, grammar))
+
+
+def _check_counts(build: _Build, table: pa.Table, base: pa.Table) -> Iterator[Violation]:
+    """Laws 2 and 5: progress and segments are what tokenizer and segmenter give.
+
+    What `sat` gives is not asked again: its model may not be at hand.
+    """
+    recipe = build.lock.recipe
+    yield from check_progress(table, base, build.counter, recipe.progress)
+    if recipe.segmenter.name != "sat":
+        cut = recipe.segmenter.model_dump(exclude={"min_tokens"})
+        min_tokens = recipe.segmenter.min_tokens
+        yield from check_segments(base, find_segmenter(**cut), build.counter, min_tokens)
+
+
+def _check_aligned(
+    build: _Build, other: tuple[Variant, pa.Table], first: tuple[Variant, pa.Table], name: str
+) -> Iterator[Violation]:
+    """Law 6: a variant differs from the first one in its labels alone."""
+    (variant, table), (_, reference) = other, first
+    if table.num_rows != reference.num_rows:
+        detail = f"{table.num_rows} rows, variant {first[0].name} has {reference.num_rows}"
+        yield Violation("aligned", f"data/{variant.name}/{name}", detail)
+        return
+    differing: dict[int, list[str]] = {}
+    for column in SAME_COLUMNS:
+        if not table[column].equals(reference[column]):
+            pairs = zip(table[column].to_pylist(), reference[column].to_pylist(), strict=True)
+            for row in [row for row, (own, same) in enumerate(pairs) if own != same]:
+                differing.setdefault(row, []).append(column)
+    places = _marker_places(build, *other), _marker_places(build, *first)
+    if not differing and not np.array_equal(*places):
+        differing = {row: ["markers' places"] for row in _rows_of_differences(reference, *places)}
+    for row, columns in sorted(differing.items()):
+        detail = f"variant {variant.name}: {', '.join(columns)} differ from variant {first[0].name}"
+        yield Violation("aligned", reference["trace_id"][row].as_py(), detail)
+
+
+def _marker_places(build: _Build, variant: Variant, table: pa.Table) -> NDArray[np.int64]:
+    """The character of its row's text without markers at which each marker stands."""
+    spans = marker_spans(table, replace_style(build.laws.grammar, variant.special))
+    sizes = spans.ends - spans.starts
+    running = np.append(0, np.cumsum(sizes))
+    before_row = running[np.cumsum(spans.counts) - spans.counts]
+    return spans.starts - running[:-1] + np.repeat(before_row, spans.counts)
+
+
+def _rows_of_differences(
+    table: pa.Table, first: NDArray[np.int64], second: NDArray[np.int64]
+) -> list[int]:
+    """The rows in which the places of markers differ; none where a row lacks some (law 3)."""
+    counts = np.diff(table["label_spans"].combine_chunks().offsets.to_numpy())
+    if len(first) != len(second):
+        return []
+    return np.unique(np.repeat(np.arange(len(counts)), counts)[first != second]).tolist()
 
 
 def _check_mask(
@@ -174,7 +280,7 @@ def _check_mask(
     counts = np.diff(column.offsets.to_numpy()).astype(np.int64)
     ids = table["trace_id"].to_pylist()
     positions = start + np.arange(table.num_rows)
-    rows = build.lock.splits[split]
+    rows = build.lock.splits.get(split, 0)
     expected = draw_mask(ids, counts, positions, rows, variant, build.laws.seed)
     found = column.flatten().to_numpy(zero_copy_only=False)
     row_of = np.repeat(np.arange(table.num_rows), counts)
@@ -184,22 +290,26 @@ def _check_mask(
 
 def _check_splits(build: _Build) -> Iterator[Violation]:
     """Law 6: a problem stands in one split alone, which its hash and its lengths give."""
-    columns = ["trace_id", "problem_id", "num_tokens", "split"]
+    columns = ["trace_id", "problem_id", "problem", "num_tokens", "split"]
     tables = [pq.read_table(path, columns=columns) for path in build.files(build.variants[0].name)]
-    if not tables:
-        return
-    rows = pa.concat_tables(tables)
-    ids = rows["trace_id"].to_pylist()
-    counts = _tally(rows["split"].to_pylist())
+    empty = VARIANT.empty_table().select(columns)
+    rows = pa.concat_tables([*tables, empty])
+    ids, splits = rows["trace_id"].to_pylist(), rows["split"].to_pylist()
+    counts = _tally(splits)
     if counts != build.lock.splits:
         yield Violation("aligned", LOCK_FILE, f"splits {build.lock.splits}, found {counts}")
-    if len(set(ids)) != len(ids):
-        yield Violation("aligned", "data", "a trace stands there twice")
-    problems = np.frombuffer(bytes.fromhex("".join(rows["problem_id"].to_pylist())), dtype="S16")
+    for own_id, times in Counts(ids).items():
+        if times > 1:
+            yield Violation("aligned", own_id, f"the trace stands there {times} times")
+    problems = [problem_id(problem) for problem in rows["problem"].to_pylist()]
+    for own_id, stored, expected in zip(ids, rows["problem_id"].to_pylist(), problems, strict=True):
+        if stored != expected:
+            yield Violation("aligned", own_id, f"problem_id is {stored}, its problem's {expected}")
     rule = SplitRule(**build.lock.recipe.splits.model_dump())
-    expected, refused = assign_splits(problems, rows["num_tokens"].to_numpy().astype(int), rule)
+    raw_ids = np.frombuffer(bytes.fromhex("".join(problems)), dtype="S16")
+    expected, refused = assign_splits(raw_ids, rows["num_tokens"].to_numpy().astype(int), rule)
     for own_id, split, number, sibling in zip(
-        ids, rows["split"].to_pylist(), expected.tolist(), refused.tolist(), strict=True
+        ids, splits, expected.tolist(), refused.tolist(), strict=True
     ):
         if split != SPLITS[number] or sibling:
             yield Violation("aligned", own_id, f"is in {split}; its problem belongs to another")

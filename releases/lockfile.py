@@ -12,11 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from progdata import __version__
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.releases.recipe import Recipe, recipe_sha256
 from progdata.releases.workspace import LOCK_FILE
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 FORMAT = 1
 

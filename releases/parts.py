@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from progdata.builders.atomic import atomic_file
+from progdata.builders.base_table import WORKING
 from progdata.builders.engine import ShardStore
 from progdata.builders.errors import LawError
 from progdata.builders.schema import VARIANT, content_id
@@ -18,6 +21,7 @@ from progdata.builders.variants import MarkedRows, Variant, mark, prepare_rows, 
 from progdata.cards.statistics import add_tallies, marker_costs, tally_variant
 from progdata.releases.plan import Part, gather
 from progdata.verifiers.laws import LawSettings, check_rows
+from progdata.verifiers.texts import ProvenTexts
 
 PLAIN_COLUMNS = [
     "source", "prompt_profile", "think_opening", "finish_reason", "model", "split", "verdict",
@@ -85,8 +89,10 @@ class PartWriter:
                 base = gather(self.store, selection)
                 prompt_tokens = counter.starts(base["problem"].to_pylist()).per_text()
                 rows = _prepare(base, task, position)
-                for variant, writer, cost in zip(task.variants, writers, costs, strict=True):
-                    table = _mark_and_prove(rows, variant, task.laws)
+                tables = _mark_and_prove(rows, task)
+                for variant, table, writer, cost in zip(
+                    task.variants, tables, writers, costs, strict=True
+                ):
                     writer.write_table(table, row_group_size=table.num_rows)
                     tally = tally_variant(table, prompt_tokens, cost)
                     known = tallies.get(variant.name)
@@ -113,8 +119,10 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _prepare(base: pa.Table, task: PartTask, position: int) -> MarkedRows:
+    byte_ends = base["byte_ends"].combine_chunks().flatten().to_numpy().astype(np.int64)
     return prepare_rows(
-        base.drop_columns(["row", "size"]),
+        base.drop_columns(WORKING.names),
+        byte_ends,
         grammar=task.laws.grammar,
         split=task.part.split,
         first_position=position,
@@ -122,17 +130,20 @@ def _prepare(base: pa.Table, task: PartTask, position: int) -> MarkedRows:
     )
 
 
-def _mark_and_prove(rows: MarkedRows, variant: Variant, laws: LawSettings) -> pa.Table:
-    """The variant table of some rows, after the laws were checked on it."""
-    table = mark(rows, variant, seed=laws.seed, rounding=laws.rounding)
-    broken = check_rows(table, variant, laws)
-    if broken:
-        first = broken[0]
-        raise LawError(
-            f"variant {variant.name}, trace {first.where}: law '{first.law}' is broken: "
-            f"{first.detail} ({len(broken)} violations in this row group); please report it"
-        )
-    return table
+def _mark_and_prove(rows: MarkedRows, task: PartTask) -> list[pa.Table]:
+    """The variant tables of some rows, after the laws were checked on them."""
+    tables = mark(rows, task.variants, seed=task.laws.seed, rounding=task.laws.rounding)
+    known: list[ProvenTexts] = []
+    for variant, table in zip(task.variants, tables, strict=True):
+        broken, proof = check_rows(table, variant, task.laws, known)
+        if broken:
+            first = broken[0]
+            raise LawError(
+                f"variant {variant.name}, trace {first.where}: law '{first.law}' is broken: "
+                f"{first.detail} ({len(broken)} violations in this row group); please report it"
+            )
+        known += [proof] if proof else []
+    return tables
 
 
 def _open_parquet(files: ExitStack, path: Path) -> pq.ParquetWriter:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
 from progdata.builders.engine import ShardStore
 from progdata.builders.splits import SPLITS, SplitRule, assign_splits
 

@@ -7,14 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from progdata.builders.errors import UsageError
-from progdata.builders.markers import MarkerGrammar
-from progdata.builders.nearest import did_you_mean
-from progdata.builders.progress import Mode, Rounding
-from progdata.builders.prompts import find_profile
-from progdata.builders.segmenters import SEGMENTERS
-from progdata.builders.splits import OOD_TOKENS
-from progdata.builders.variants import PRESETS, Variant, find_preset
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -24,6 +16,15 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from progdata.builders.errors import UsageError
+from progdata.builders.markers import MarkerGrammar
+from progdata.builders.nearest import did_you_mean
+from progdata.builders.progress import Mode, Rounding
+from progdata.builders.prompts import find_profile
+from progdata.builders.segmenters import SEGMENTERS
+from progdata.builders.splits import OOD_TOKENS
+from progdata.builders.variants import PRESETS, Variant, find_preset
 
 DEFAULT_SOURCE = "countdown:1000"
 

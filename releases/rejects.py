@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from progdata.builders.atomic import atomic_file
 from progdata.builders.base_table import tally_rejects
 from progdata.builders.engine import ShardStore

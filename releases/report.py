@@ -5,6 +5,7 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+
 from progdata.builders.splits import SPLITS
 from progdata.cards.statistics import add_tallies, quantiles, survival
 from progdata.releases.lockfile import TokenizerRecord

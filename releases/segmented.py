@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+
 from progdata.builders.atomic import atomic_file
 from progdata.builders.base_table import BaseShard, build_base
+from progdata.builders.engine import LocalEngine
 from progdata.builders.progress import percent
 from progdata.builders.schema import BASE
 from progdata.builders.sources import read_shards
 from progdata.cards.statistics import quantiles
-from progdata.releases.build import find_inputs
+from progdata.releases.inputs import choose_counter, find_inputs
 from progdata.releases.lockfile import read_lock
 from progdata.releases.recipe import Recipe
 
@@ -59,7 +61,7 @@ def build_statistics(folder: Path) -> dict[str, Any]:
 
 
 def _base_shards(recipe: Recipe) -> Iterator[BaseShard]:
-    inputs = find_inputs(recipe)
+    inputs = choose_counter(find_inputs(recipe), LocalEngine())
     for shard in read_shards(inputs.sources, limit=recipe.limit):
         yield build_base(shard, inputs.settings)
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
 from progdata.builders.atomic import TEMPORARY, move
 from progdata.builders.engine import ShardStore
 from progdata.builders.errors import ProgdataError, UsageError

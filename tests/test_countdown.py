@@ -8,6 +8,7 @@ import sys
 from fractions import Fraction
 
 import pytest
+
 from progdata.builders.countdown import (
     CUT_RATE,
     WRONG_RATE,

@@ -5,24 +5,21 @@ text without its markers must hash to it (law 1), and labels follow from the sto
 seed and the trace id (law 2).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+
 from progdata.builders.markers import MarkerGrammar, unescape
-from progdata.builders.progress import (
-    Mode,
-    Rounding,
-    Segmentation,
-    count_joint,
-    segment_sum,
-)
-from progdata.builders.restore import cut_markers, marker_spans, restore_base
+from progdata.builders.progress import Mode, Rounding, count_joint, segment, segment_sum
+from progdata.builders.restore import cut_markers, marker_spans
 from progdata.builders.schema import trace_id
+from progdata.builders.segmenters import SegmentFunction
 from progdata.builders.thinking import CLOSE
 from progdata.builders.tokenizer import Counter
 from progdata.builders.variants import Variant, make_labels, replace_style
+from progdata.verifiers.texts import ProvenTexts, prove_texts
 
 
 @dataclass(frozen=True)
@@ -43,20 +40,37 @@ class LawSettings:
     rounding: Rounding
 
 
-def check_rows(table: pa.Table, variant: Variant, settings: LawSettings) -> list[Violation]:
-    """Laws 1, 2 and 3 on a variant table; `check_progress` adds what needs the tokenizer."""
+TEXT_COLUMNS = ("trace_id", "problem", "model", "completion", "think_opening", "labels")
+"""What laws 1 and 3 depend on, with the label spans."""
+
+
+def check_rows(
+    table: pa.Table,
+    variant: Variant,
+    settings: LawSettings,
+    known: Sequence[ProvenTexts] = (),
+) -> tuple[list[Violation], ProvenTexts | None]:
+    """Laws 1, 2 and 3 on a variant table; `check_progress` adds what needs the tokenizer.
+
+    Gives what is broken, and the proof of the texts, which as one of `known` spares work on the
+    same rows in the next variant.
+    """
     grammar = replace_style(settings.grammar, variant.special)
     broken = list(_check_shapes(table))
-    if not broken:  # the other checks read the columns by each other's lengths
-        broken = [*_check_texts(table, grammar), *_check_labels(table, variant, settings)]
-    return broken
+    if broken:  # the other checks read the columns by each other's lengths
+        return broken, None
+    proof = prove_texts(table, grammar, known)
+    texts = () if proof is not None else _check_texts(table, grammar)
+    return [*texts, *_check_labels(table, variant, settings)], proof
 
 
 def check_progress(
-    table: pa.Table, counter: Counter, grammar: MarkerGrammar, mode: Mode
+    table: pa.Table, base: pa.Table, counter: Counter, mode: Mode
 ) -> list[Violation]:
-    """Law 2: the stored progress is what the tokenizer gives for the thinking and its segments."""
-    base = restore_base(table, grammar)
+    """Law 2: the stored progress is what the tokenizer gives for the thinking and its segments.
+
+    `base` is what `restore_base` makes of `table`.
+    """
     thinks = base["think"].to_pylist()
     ends = [[span["end"] for span in own] for own in base["segments"].to_pylist()]
     starts = counter.starts(thinks)
@@ -80,6 +94,23 @@ def check_progress(
     return broken
 
 
+def check_segments(
+    base: pa.Table, segmenter: SegmentFunction, counter: Counter, min_tokens: int
+) -> Iterator[Violation]:
+    """Law 5: the segments of a base table are those that the declared segmenter gives.
+
+    Traces that were cut off have no markers, so that their segments are not known.
+    """
+    found = segment(base["think"].to_pylist(), segmenter, counter, min_tokens=min_tokens)
+    edges = np.append(0, np.cumsum(found.counts)).tolist()
+    columns = (base[name].to_pylist() for name in ("trace_id", "think_closed", "segments"))
+    for row, (own_id, closed, spans) in enumerate(zip(*columns, strict=True)):
+        expected = found.ends[edges[row] : edges[row + 1]].tolist()
+        if closed and [span["end"] for span in spans] != expected:
+            detail = f"its {len(spans)} segments are not the {len(expected)} of the segmenter"
+            yield Violation("reproducible", own_id, detail)
+
+
 def _check_shapes(table: pa.Table) -> Iterator[Violation]:
     """Every list column has one item a marker."""
     lengths = {
@@ -94,8 +125,7 @@ def _check_shapes(table: pa.Table) -> Iterator[Violation]:
 
 def _check_texts(table: pa.Table, grammar: MarkerGrammar) -> Iterator[Violation]:
     """Laws 1 and 3: each marker is where its span says, inside the thinking; nothing is lost."""
-    names = ("trace_id", "problem", "model", "completion", "think_opening", "labels")
-    columns = [table[name].to_pylist() for name in names]
+    columns = [table[name].to_pylist() for name in TEXT_COLUMNS]
     spans = marker_spans(table, grammar).of_rows()
     rendered = {label: grammar.render(label) for label in set().union(*columns[-1])}
     for own_id, problem, model, text, opening, labels, (starts, ends) in zip(
@@ -125,9 +155,11 @@ def _check_labels(table: pa.Table, variant: Variant, settings: LawSettings) -> I
     labels = column.flatten().to_numpy().astype(np.int64)
     share = table["progress"].combine_chunks().flatten().to_numpy().astype(np.float64)
     totals = np.repeat(table["num_tokens"].to_numpy().astype(np.int64), counts)
-    segments = Segmentation(counts, labels, np.rint(share * totals).astype(np.int64))
+    token_ends = np.rint(share * totals).astype(np.int64)
     ids = table["trace_id"].to_pylist()
-    expected = make_labels(ids, segments, variant, settings.seed, settings.rounding)
+    expected = make_labels(
+        ids, counts, token_ends, totals, variant, settings.seed, settings.rounding
+    )
     rows = np.repeat(np.arange(len(counts)), counts)
     for i in np.flatnonzero(labels != expected).tolist():
         yield Violation(

@@ -1,0 +1,105 @@
+"""What a recipe's names are found to be: sources, tokenizer, segmenter, the way to count."""
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+
+from progdata import __version__
+from progdata.builders.base_table import BaseSettings, SegmenterSettings
+from progdata.builders.engine import LocalEngine
+from progdata.builders.errors import ProgdataError
+from progdata.builders.sat import model_fingerprint
+from progdata.builders.schema import content_id
+from progdata.builders.sources import Source, find_source
+from progdata.builders.tokenizer import (
+    TokenizerSource,
+    find_tokenizer,
+    load_counter,
+    why_not_fast,
+)
+from progdata.releases.lockfile import TokenizerRecord
+from progdata.releases.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a recipe's names were found to be."""
+
+    recipe: Recipe
+    sources: list[Source]
+    tokenizer: TokenizerSource
+    settings: BaseSettings
+    segmenter_sha256: str | None
+    slow_because: str | None = None  # why the reference tokenizer counts, where it does
+
+    @property
+    def settings_key(self) -> str:
+        """A hash of all that can change the base rows of a shard; the tokenizer by its content."""
+        settings = asdict(self.settings) | {"tokenizer_path": self.tokenizer.fingerprint}
+        return content_id(repr(settings), str(self.segmenter_sha256), __version__)
+
+    @property
+    def tokenizer_record(self) -> TokenizerRecord:
+        """The tokenizer as the lock file declares it."""
+        found = self.tokenizer
+        exact = "fastokens" if self.settings.fast else "tokenizers"
+        return TokenizerRecord(
+            spec=found.spec,
+            fingerprint=found.fingerprint,
+            revision=found.revision,
+            template_sha256=found.template_sha256,
+            counter="words" if found.path is None else exact,
+            slow_because=self.slow_because,
+        )
+
+
+def find_inputs(recipe: Recipe) -> Inputs:
+    """Look up everything that a recipe names; which counter is used is left to `choose_counter`.
+
+    Raises UsageError or ProgdataError.
+    """
+    sources = [
+        find_source(source.spec, seed=recipe.seed, columns=source.columns)
+        for source in recipe.sources
+    ]
+    tokenizer = find_tokenizer(recipe.tokenizer)
+    segmenter = SegmenterSettings(**recipe.segmenter.model_dump())
+    settings = BaseSettings(
+        tokenizer_path=tokenizer.path,
+        segmenter=segmenter,
+        progress=recipe.progress,
+        prompt_profile=recipe.prompt_profile,
+        grammar=recipe.grammar(),
+        cut_traces=recipe.policies.cut_traces,
+        marked_traces=recipe.policies.marked_traces,
+        special_tokens=any(variant.special for variant in recipe.variants),
+    )
+    model = model_fingerprint(segmenter.model) if segmenter.name == "sat" else None
+    return Inputs(recipe, sources, tokenizer, settings, model)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Loads the fast counter of a tokenizer, as the first thing a worker does."""
+
+    path: str | None
+
+    def __call__(self) -> None:
+        with suppress(ProgdataError, ImportError):
+            load_counter(self.path, fast=True)
+
+
+def choose_counter(inputs: Inputs, engine: LocalEngine) -> Inputs:
+    """The inputs with the fast counter switched on, if it is shown equal to the reference.
+
+    The proof runs in the engine, so that the process that loads tokenizers is one that counts.
+    """
+    tokenizer = inputs.tokenizer
+    if tokenizer.path is None:
+        return inputs
+    (reason,) = engine.run(_why_not_fast, [tokenizer])
+    settings = replace(inputs.settings, fast=reason is None)
+    return replace(inputs, settings=settings, slow_because=reason)
+
+
+def _why_not_fast(tokenizer: TokenizerSource) -> str | None:
+    return why_not_fast(str(tokenizer.path), tokenizer.fingerprint)
