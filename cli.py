@@ -201,6 +201,8 @@ def stats(
 
 def main() -> NoReturn:
     """Run the command line; every error becomes one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
     except ProgdataError as error:
@@ -227,7 +229,7 @@ def _fail(message: str, code: int, error: BaseException) -> NoReturn:
 
 
 def _print_json(content: dict[str, Any]) -> None:
-    print(json.dumps(content, ensure_ascii=False))
+    print(json.dumps(content))
 
 
 def _display() -> Any:

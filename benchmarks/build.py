@@ -12,7 +12,6 @@ tokenizer is.
 """
 
 import argparse
-import glob
 import gzip
 import json
 import os
@@ -34,7 +33,7 @@ def write_input(path: Path, megabytes: float) -> float:
     import pyarrow.parquet as pq
 
     traces = []
-    for name in sorted(glob.glob(str(SHARED / "data" / "traces" / "*.jsonl.gz"))):
+    for name in sorted((SHARED / "data" / "traces").glob("*.jsonl.gz")):
         with gzip.open(name, "rt", encoding="utf-8") as lines:
             traces += [json.loads(line) for line in lines]
     traces = [trace for trace in traces if "</think>" in trace["completion"]]
@@ -101,7 +100,7 @@ def run_floor(source: str, out: str, built: str) -> float:
 
     pa.set_cpu_count(1)
     begun = time.perf_counter()
-    files = sorted(glob.glob(f"{built}/data/*/*.parquet"))
+    files = sorted(Path(built).glob("data/*/*.parquet"))
     tables = [pq.read_table(name) for name in files]
     left_out = time.perf_counter() - begun
     tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
@@ -158,7 +157,7 @@ def measure(name: str, source: Path, folder: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--megabytes", type=float, default=80.0, help="of thinking text")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--contend", nargs=4, help=argparse.SUPPRESS)
@@ -173,7 +172,7 @@ def main() -> None:
         seconds = {name: measure(name, source, Path(folder)) for name in names}
     report = {
         "megabytes": round(size, 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "megabytes_per_second": {name: round(size / value, 1) for name, value in seconds.items()},
         "times_the_usual": round(seconds["usual"] / seconds["progdata"], 1),

@@ -6,10 +6,10 @@ Both label the same newline segments of the finished real traces in $PROGDATA_SH
     python benchmarks/words.py
 """
 
-import glob
 import gzip
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ SHARED = Path(os.environ.get("PROGDATA_SHARED", Path(__file__).parents[2] / "sha
 def finished_thinking() -> list[str]:
     """The thinking of every finished trace."""
     thinks = []
-    for name in sorted(glob.glob(str(SHARED / "data" / "traces" / "*.jsonl.gz"))):  # noqa: PTH207
+    for name in sorted((SHARED / "data" / "traces").glob("*.jsonl.gz")):
         with gzip.open(name, "rt", encoding="utf-8") as lines:
             for line in lines:
                 try:
@@ -43,7 +43,7 @@ def main() -> None:
     words, exact = load_counter(None, False), load_counter(tokenizer.path, True)
     by_words = segment(thinks, newline, words)
     edges = np.append(0, np.cumsum(by_words.counts))
-    ends = [by_words.ends[a:b].tolist() for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    ends = [by_words.ends[a:b].tolist() for a, b in pairwise(edges.tolist())]
     by_exact = count_joint(thinks, ends, exact.starts(thinks))
     shares = [own.token_ends / np.repeat(own.totals, own.counts) for own in (by_words, by_exact)]
     points = 100 * np.abs(shares[0] - shares[1])

@@ -18,7 +18,7 @@ from progdata.builders.markers import DEFAULT, MarkerGrammar, holds_markers, hol
 from progdata.builders.progress import Mode, Segmentation, percent, segment, segment_sum
 from progdata.builders.schema import BASE, RAW_LIMIT, REJECTS, SPAN, problem_id, trace_id
 from progdata.builders.segmenters import find_segmenter
-from progdata.builders.sources import Row, Shard, read_rows
+from progdata.builders.shard_rows import Row, Shard, read_rows
 from progdata.builders.thinking import Thinking, UnusualThinking, split_completion
 from progdata.builders.tokenizer import Counter, counters_agree, load_counter
 

@@ -102,10 +102,10 @@ def _holds_completion(columns: Columns) -> bool:
 def read_fields(row: Mapping[str, Any], columns: Columns) -> Fields:
     """What a row says of its trace. Raises RowRefused where it holds none."""
     problem = _problem(row, columns)
-    if not problem or not problem.strip():
+    if not problem or problem.isspace():
         raise RowRefused("empty_problem", "the problem is null or empty")
     completion, index = _completion(row, columns)
-    if not completion or not completion.strip():
+    if not completion or completion.isspace():
         raise RowRefused("empty_completion", "the completion is null or empty")
     answer = _text(_first(row, columns, "answer"))
     finish = _text(_first(row, columns, "finish_reason"))
@@ -246,7 +246,11 @@ def _is_number(value: Any) -> bool:
 
 def _first(row: Mapping[str, Any], columns: Columns, field: str) -> Any:
     """The first value that is not null among the columns of a field."""
-    return next((v for name in columns.get(field, ()) if (v := row.get(name)) is not None), None)
+    for name in columns.get(field, ()):
+        value = row.get(name)
+        if value is not None:
+            return value
+    return None
 
 
 def _item(values: Any, index: int) -> Any:

@@ -25,3 +25,8 @@ def missing_extra(package: str, extra: str) -> ProgdataError:
         f"{package} is not installed; it comes with the extra '{extra}': "
         f"pip install 'progdata[{extra}]'"
     )
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

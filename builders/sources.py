@@ -7,7 +7,6 @@ key made of the content they come from. Reading a row's fields is the work of a 
 import glob
 import gzip
 import hashlib
-import json
 import os
 import re
 import zlib
@@ -20,55 +19,25 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from progdata.builders import shard_rows
 from progdata.builders.columns import Columns, RowRefused, all_columns, detect_columns
-from progdata.builders.countdown import traces
-from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.errors import ProgdataError, UsageError, one_line
+from progdata.builders.hub_source import find_hub_dataset, hub_shards
+from progdata.builders.shard_rows import RAW_BYTES, Shard, holds_row, read_rows
 
 SHARD_BYTES = 8 << 20
 """Bytes of input that a shard covers by default."""
-
-MAX_ROW_BYTES = 64 << 20
-"""A longer row is refused as `row_too_large`."""
 
 COUNTDOWN_ROWS = 2_000
 """Countdown traces in a shard of the default size."""
 
 _DETECT_ROWS = 100
 _DETECT_BYTES = 1 << 20
-_RAW_BYTES = 1024  # what is kept of a row that is too large
 _ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 _FORMS = (
     "countdown:N, a path or glob of .jsonl, .jsonl.gz, .parquet, "
     "or hf:org/name[:config][@revision][#split]"
 )
-_HF = re.compile(
-    r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.+-]+))?"
-    r"(?:@(?P<revision>[\w./-]+))?(?:#(?P<split>[\w.-]+))?"
-)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A run of input rows, still undecoded.
-
-    `key` names the content; `first_row` counts in the file, from 1; `first_index` counts over
-    all sources, from 0. `data` is a block of JSON lines, a table, or a countdown seed; blank
-    lines are no rows.
-    """
-
-    key: str
-    file: str
-    source: str
-    first_row: int
-    first_index: int
-    rows: int
-    data: bytes | pa.Table | int
-    columns: Columns = field(default_factory=dict)
-    oversized: bool = False
-    share: float = 0.0
-
-
-Row = Mapping[str, Any] | RowRefused
 
 
 @dataclass(frozen=True)
@@ -94,7 +63,7 @@ def find_source(spec: str, *, seed: int = 0, columns: Mapping[str, str] | None =
             raise UsageError(f"source {spec!r}: write countdown:N with N of at least 1")
         return Source(spec, "countdown", {"spec": spec, "rows": int(rows[1]), "seed": seed})
     if spec.startswith("hf:"):
-        return _find_hub_source(spec, named)
+        return Source(spec, "hub", find_hub_dataset(spec), named)
     paths = [spec] if Path(spec).exists() else sorted(glob.glob(spec, recursive=True))  # noqa: PTH207, the spec may be absolute
     paths = [path for path in paths if Path(path).is_file()]
     if not paths:
@@ -132,24 +101,11 @@ def read_shards(
                 return
 
 
-def read_rows(shard: Shard) -> Iterator[tuple[int, Row, str | None]]:
-    """Each row of a shard with its number in the file; a refused one with its raw text."""
-    if isinstance(shard.data, bytes):
-        yield from _read_lines(shard, shard.data)
-    elif isinstance(shard.data, int):
-        start = shard.first_row - 1
-        for offset, trace in enumerate(traces(shard.data, start, start + shard.rows)):
-            row = {name: getattr(trace, name) for name in trace.__slots__}
-            yield shard.first_row + offset, row, None
-    else:
-        yield from _read_table(shard, shard.data)
-
-
 def _shards_of(source: Source, shard_bytes: int) -> Iterator[Shard]:
     if source.kind == "countdown":
         return _countdown_shards(source, max(1, COUNTDOWN_ROWS * shard_bytes // SHARD_BYTES))
     if source.kind == "hub":
-        return _hub_shards(source, shard_bytes)
+        return hub_shards(source.record, source.named_columns, shard_bytes)
     return _file_shards(source, shard_bytes)
 
 
@@ -209,7 +165,7 @@ def _cut_lines(path: str, record: dict[str, Any], shard_bytes: int) -> Iterator[
                 stem,
                 first_row,
                 first_index=0,
-                rows=1 if oversized else sum(map(_holds_row, block.split(b"\n"))),
+                rows=1 if oversized else sum(map(holds_row, block.split(b"\n"))),
                 data=block,
                 oversized=oversized,
                 share=file.tell() / record["bytes"],
@@ -231,8 +187,8 @@ def _line_blocks(
                 count = block.count(b"\n")
                 lines += count
                 yield block, count, False
-            if len(held) > MAX_ROW_BYTES:
-                yield held[:_RAW_BYTES], 1, True
+            if len(held) > shard_rows.MAX_ROW_BYTES:
+                yield held[:RAW_BYTES], 1, True
                 lines += 1
                 held = _skip_line(stream, block_bytes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -275,75 +231,6 @@ def _detect_in_rows(shards: Iterator[Shard], named: Mapping[str, str], path: str
     return all_columns(named)
 
 
-def _read_lines(shard: Shard, block: bytes) -> Iterator[tuple[int, Row, str | None]]:
-    if shard.oversized:
-        yield shard.first_row, *_too_large(block)
-        return
-    for number, line in enumerate(block.split(b"\n"), shard.first_row):
-        if not _holds_row(line):
-            continue
-        if len(line) > MAX_ROW_BYTES:
-            yield number, *_too_large(line)
-            continue
-        row = _parse_line(line)
-        yield number, row, line.decode("utf-8", "replace") if isinstance(row, RowRefused) else None
-
-
-def _holds_row(line: bytes) -> bool:
-    return bool(line) and not line.isspace()
-
-
-def _too_large(row: bytes) -> tuple[RowRefused, str]:
-    detail = f"the row is longer than {MAX_ROW_BYTES:,} bytes"
-    return RowRefused("row_too_large", detail), row[:_RAW_BYTES].decode("utf-8", "replace")
-
-
-def _parse_line(line: bytes) -> Row:
-    """A JSON line as a row."""
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return RowRefused("invalid_utf8", f"byte {error.start} of the line: {error.reason}")
-    except (ValueError, RecursionError) as error:
-        return RowRefused("invalid_json", str(error)[:200])
-    if not isinstance(row, dict):
-        return RowRefused("not_an_object", f"expected a JSON object, found {type(row).__name__}")
-    return row
-
-
-def _read_table(shard: Shard, table: pa.Table) -> Iterator[tuple[int, Row, str | None]]:
-    large = table.nbytes > MAX_ROW_BYTES
-    for number, (row, raw) in enumerate(_decoded(table), shard.first_row):
-        if large and _text_bytes(row) > MAX_ROW_BYTES:
-            yield number, *_too_large(json.dumps(row, default=repr).encode())
-        else:
-            yield number, row, raw
-
-
-def _decoded(table: pa.Table) -> Iterator[tuple[Row, str | None]]:
-    """The rows of a table; one that holds invalid UTF-8 is refused, with the text it is in."""
-    try:
-        yield from ((row, None) for row in table.to_pylist())
-    except UnicodeDecodeError as error:
-        if table.num_rows > 1:
-            for index in range(table.num_rows):
-                yield from _decoded(table.slice(index, 1))
-            return
-        detail = f"byte {error.start} of a text: {error.reason}"
-        yield RowRefused("invalid_utf8", detail), error.object.decode("utf-8", "replace")
-
-
-def _text_bytes(value: Any) -> int:
-    """The bytes of all texts in a value, in UTF-8."""
-    if isinstance(value, bytes) or (isinstance(value, str) and value.isascii()):
-        return len(value)
-    if isinstance(value, str):
-        return len(value.encode())
-    if isinstance(value, dict):
-        value = list(value.values())
-    return sum(map(_text_bytes, value)) if isinstance(value, list) else 0
-
-
 def _parquet_shards(
     source: Source, path: str, record: dict[str, Any], shard_bytes: int
 ) -> Iterator[Shard]:
@@ -376,73 +263,8 @@ def _parquet_shards(
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
         raise ProgdataError(
-            f"{path}: not a whole Parquet file (after row {first_row - 1}): {_one_line(error)}"
+            f"{path}: not a whole Parquet file (after row {first_row - 1}): {one_line(error)}"
         ) from error
-
-
-def _find_hub_source(spec: str, named: Mapping[str, str]) -> Source:
-    """A hub dataset, its revision resolved to a commit."""
-    parts = _HF.fullmatch(spec)
-    if not parts:
-        raise UsageError(f"source {spec!r}: write hf:org/name[:config][@revision][#split]")
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        info = HfApi().dataset_info(parts["repo"], revision=parts["revision"])
-    except (HfHubHTTPError, OSError) as error:
-        raise ProgdataError(f"source {spec!r}: {_one_line(error)}") from error
-    record = {
-        "spec": spec,
-        "repo": parts["repo"],
-        "config": parts["config"],
-        "split": parts["split"] or "train",
-        "revision": info.sha,
-    }
-    return Source(spec, "hub", record, named)
-
-
-def _hub_shards(source: Source, shard_bytes: int) -> Iterator[Shard]:
-    """The rows of a hub dataset, streamed by the `datasets` library."""
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
-    record = source.record
-    origin = "/".join(str(record[name]) for name in ("repo", "config", "split", "revision"))
-    first_row, columns = 1, None
-    try:
-        dataset = load_dataset(
-            record["repo"],
-            record["config"],
-            split=record["split"],
-            revision=record["revision"],
-            streaming=True,
-        )
-        batches = dataset.with_format("arrow").iter(batch_size=64)
-        for table in _batches_of(batches, shard_bytes):
-            columns = columns or detect_columns(
-                table.column_names, source.named_columns, source.spec
-            )
-            names = sorted({name for names in columns.values() for name in names})
-            key = f"{origin}/{first_row}/{table.num_rows}"
-            name = record["repo"]
-            rows = table.select(names)
-            yield Shard(key, source.spec, name, first_row, 0, table.num_rows, rows, columns)
-            first_row += table.num_rows
-    except (DatasetNotFoundError, OSError, ValueError, pa.ArrowInvalid) as error:
-        raise ProgdataError(f"source {source.spec!r}: {_one_line(error)}") from error
-
-
-def _batches_of(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
-    """Small tables joined to tables of about `size` bytes."""
-    held: list[pa.Table] = []
-    for table in tables:
-        held.append(table)
-        if sum(part.nbytes for part in held) >= size:
-            yield pa.concat_tables(held).combine_chunks()
-            held = []
-    if held:
-        yield pa.concat_tables(held).combine_chunks()
 
 
 def _file_record(path: str) -> dict[str, Any]:
@@ -465,12 +287,8 @@ def _first_rows(shard: Shard, rows: int) -> Shard:
     data = shard.data
     if isinstance(data, bytes):
         lines = data.split(b"\n")
-        ends = [number for number, line in enumerate(lines, 1) if _holds_row(line)]
+        ends = [number for number, line in enumerate(lines, 1) if holds_row(line)]
         data = b"\n".join(lines[: ends[rows - 1]])
     elif not isinstance(data, int):
         data = data.slice(0, rows)
     return replace(shard, key=f"{shard.key}/first{rows}", data=data, rows=rows)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

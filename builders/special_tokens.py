@@ -59,7 +59,7 @@ def _initialise(
             if text not in known:
                 pieces = _pieces(tokenizer, text)
                 for weight in _weights(model):
-                    weight[token] = weight[pieces].float().mean(0).to(weight.dtype)
+                    weight[token] = weight[pieces].mean(0)
     setattr(model.config, INITIALISED, [*known, *(text for text in ids if text not in known)])
 
 

@@ -206,7 +206,7 @@ def find_tokenizer(spec: str) -> TokenizerSource:
     revision = None
     if path.is_dir():
         path = path / "tokenizer.json"
-    elif not path.exists() and hub:
+    elif not path.exists() and hub and path.suffix != ".json":
         path, revision = _download(hub["repo"], hub["revision"])
     if not path.is_file():
         raise UsageError(

@@ -26,7 +26,8 @@ from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.markers import special_tokens
 from progdata.builders.prompts import profile_sha256
 from progdata.builders.schema import content_id
-from progdata.builders.sources import SHARD_BYTES, Shard, read_shards
+from progdata.builders.shard_rows import Shard
+from progdata.builders.sources import SHARD_BYTES, read_shards
 from progdata.builders.splits import SPLITS, SplitRule
 from progdata.cards.card import build_card
 from progdata.cards.statistics import add_tallies
@@ -47,7 +48,7 @@ from progdata.releases.plan import Plan, cut_parts, make_plan, read_index
 from progdata.releases.recipe import Recipe
 from progdata.releases.rejects import describe_rejects, write_rejects
 from progdata.releases.report import make_report
-from progdata.releases.workspace import LOCK_FILE, Workspace, open_workspace
+from progdata.releases.workspace import LOCK_FILE, Workspace, open_workspace, refuse_strangers
 from progdata.verifiers.laws import LawSettings
 
 
@@ -68,8 +69,9 @@ def build(
     """
     folder = Path(out)
     try:
+        refuse_strangers(folder)
+        inputs = find_inputs(recipe)
         with open_workspace(folder) as workspace:
-            inputs = find_inputs(recipe)
             report = _finished(folder, inputs)
             if report is None:
                 workspace.prepare()

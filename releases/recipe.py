@@ -32,6 +32,21 @@ DEFAULT_SOURCE = "countdown:1000"
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _encodable(cls, value: Any) -> Any:
+        if isinstance(value, str) and not _is_unicode(value):
+            raise ValueError("holds a lone surrogate, which no file can")
+        return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
 
 class SourceSection(_Section):
     """One source: its spec, and the columns to read where their names say too little."""
@@ -135,7 +150,7 @@ class Recipe(_Section):
     """Everything that determines the bytes of a build. Unset values are this project's defaults."""
 
     name: str = "progress"
-    sources: list[SourceSection] = [SourceSection(spec=DEFAULT_SOURCE)]
+    sources: list[SourceSection] = Field(default=[SourceSection(spec=DEFAULT_SOURCE)], min_length=1)
     variants: list[VariantEntry] = Field(default=[_one_variant("clean")], validate_default=True)
     tokenizer: str = "words"
     segmenter: SegmenterSection = SegmenterSection()
@@ -183,19 +198,30 @@ class Recipe(_Section):
         return [Variant(**variant.model_dump()) for variant in self.variants]
 
 
+_SECTIONS: dict[str, type[_Section]] = {
+    "sources": SourceSection,
+    "variants": VariantSection,
+    "segmenter": SegmenterSection,
+    "markers": MarkerSection,
+    "policies": PolicySection,
+    "splits": SplitSection,
+}
+
+
 def load_recipe(path: str | None = None, **overrides: Any) -> Recipe:
     """The recipe in a YAML file, or the default one, with `overrides` that are not None on top.
 
     `path` may also be the bare name of a recipe that comes with the package. Raises UsageError
     that names the file and the field that is wrong.
     """
-    where = path or "recipe"
     content = _read_yaml(path) if path else {}
     content |= {name: value for name, value in overrides.items() if value is not None}
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise UsageError(f"{where}: {_explain(error)}") from error
+        raise UsageError(f"{path or 'recipe'}: {_explain(error)}") from error
+    except UsageError as error:  # an unknown variant or prompt profile
+        raise UsageError(f"{path}: {error}" if path else str(error)) from error
 
 
 def recipe_sha256(resolved: dict[str, Any]) -> str:
@@ -237,6 +263,8 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "recipe"
     if first["type"] == "extra_forbidden":
-        return f"unknown field {field!r}{did_you_mean(str(first['loc'][-1]), Recipe.model_fields)}"
+        *within, name = field.split(".")
+        section = _SECTIONS[within[0]] if within else Recipe
+        return f"unknown field {field!r}{did_you_mean(name, section.model_fields)}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{field}: {message} (found {first['input']!r:.80})"

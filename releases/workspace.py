@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from progdata.builders.atomic import TEMPORARY, move
+from progdata.builders.atomic import TEMPORARY, move, write_text
 from progdata.builders.engine import ShardStore
 from progdata.builders.errors import ProgdataError, UsageError
 
@@ -31,6 +31,7 @@ class Workspace:
         self.work = out / ".progdata"
         self.store = ShardStore(self.work / "shards")
         self.staging = self.work / "staging"
+        self.publishing = self.staging / "publishing"  # says that what is visible is ours
 
     def prepare(self) -> None:
         """Make the folders, and take back what a killed process had half published."""
@@ -44,6 +45,7 @@ class Workspace:
 
     def publish(self) -> None:
         """Move the finished build into place, the lock file last; drop the unfinished work."""
+        write_text(self.publishing, "")
         for name in PUBLISHED:
             if (self.staging / name).exists():
                 move(self.staging / name, self.out / name)
@@ -59,7 +61,7 @@ def open_workspace(out: Path) -> Iterator[Workspace]:
     UsageError where it holds something else than a build.
     """
     workspace = Workspace(out)
-    _refuse_strangers(out, workspace)
+    refuse_strangers(out)
     try:
         workspace.work.mkdir(parents=True, exist_ok=True)
         lock = FileLock(workspace.work / "writer.lock", timeout=0)
@@ -78,12 +80,14 @@ def open_workspace(out: Path) -> Iterator[Workspace]:
         lock.release()
 
 
-def _refuse_strangers(out: Path, workspace: Workspace) -> None:
+def refuse_strangers(out: Path) -> None:
     """Refuse a folder whose files a build would replace although no build made them."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; --out must name a folder")
-    ours = (out / LOCK_FILE).exists() or workspace.work.exists()
+    workspace = Workspace(out)
+    ours = (out / LOCK_FILE).exists() or workspace.publishing.exists()
     taken = [name for name in PUBLISHED if (out / name).exists()]
+    ours = ours or (taken == ["rejects.parquet"] and workspace.work.exists())
     if taken and not ours:
         raise UsageError(
             f"{out}: holds {', '.join(taken)}, which no build of progdata made; "

@@ -25,7 +25,7 @@ from source_files import (
     write_source,
 )
 
-from progdata.builders import sources
+from progdata.builders import shard_rows, sources
 from progdata.builders.errors import UsageError
 
 
@@ -248,7 +248,7 @@ class TestLargeRows:
     def test_row_over_the_limit_is_refused_and_the_others_stay(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: int
     ) -> None:
-        monkeypatch.setattr(sources, "MAX_ROW_BYTES", 3_000)
+        monkeypatch.setattr(shard_rows, "MAX_ROW_BYTES", 3_000)
         rows = [*GOOD[:place], trace(8, answer="é" * 1_600), *GOOD[place:]]
         spec = write_source(tmp_path / name, rows)
         outcomes = [
@@ -267,14 +267,14 @@ class TestLargeRows:
         rows = [trace(1), trace(2, note="x" * 400)]
         limit = len(jsonl(rows[1:])) - 1
         for size, expected in ((limit, 2), (limit - 1, 1)):
-            monkeypatch.setattr(sources, "MAX_ROW_BYTES", size)
+            monkeypatch.setattr(shard_rows, "MAX_ROW_BYTES", size)
             outcome = build_file(tmp_path / str(size), rows)
             assert len(outcome.rows) == expected
 
     def test_row_over_the_limit_is_never_held_as_a_whole(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sources, "MAX_ROW_BYTES", 2_000)
+        monkeypatch.setattr(shard_rows, "MAX_ROW_BYTES", 2_000)
         lines = jsonl([*GOOD, trace(8, answer="x" * 100_000), trace(9)])
         spec = write_source(tmp_path / "a.jsonl", lines)
         shards = list(sources.read_shards([sources.find_source(spec)], shard_bytes=500))
@@ -284,7 +284,7 @@ class TestLargeRows:
     def test_short_row_with_many_others_is_not_too_large_in_parquet(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sources, "MAX_ROW_BYTES", 500)
+        monkeypatch.setattr(shard_rows, "MAX_ROW_BYTES", 500)
         rows = [trace(number) for number in range(100)]
         assert len(build_file(tmp_path, rows, name="a.parquet").rows) == 100
 

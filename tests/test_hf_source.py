@@ -28,12 +28,13 @@ from progdata.cli import main
 outcomes = []
 for arguments in json.load(sys.stdin):
     sys.argv = ["progdata", *arguments]
-    out, err = io.StringIO(), io.StringIO()
+    out, err = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in "oe"]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             main()
         except SystemExit as ended:
-            outcomes.append([ended.code, out.getvalue(), err.getvalue()])
+            texts = [stream.buffer.getvalue().decode() for stream in (out, err)]
+            outcomes.append([ended.code, *texts])
 print(json.dumps(outcomes))
 """
 """Runs the command line once for each list of arguments."""

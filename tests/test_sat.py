@@ -332,7 +332,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named(
 
 
 def test_processes_that_write_at_once_lose_nothing(cache: Path) -> None:
-    """Three processes put 200 texts each into one new file, half of them the same texts."""
+    """Three processes put 60 texts each into one new file, half of them the same texts."""
     script = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -340,7 +340,7 @@ def test_processes_that_write_at_once_lose_nothing(cache: Path) -> None:
         "first = int(sys.argv[2])\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
-        "for n in range(first, first + 200):\n"
+        "for n in range(first, first + 60):\n"
         "    with ParagraphCache(Path(sys.argv[1]), 'settings') as cache:\n"
         "        cache.put(str(n), [n, n + 1])\n"
         "        assert cache.get(str(n)) == [n, n + 1]\n"
@@ -352,7 +352,7 @@ def test_processes_that_write_at_once_lose_nothing(cache: Path) -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for first in (0, 100, 200)
+        for first in (0, 30, 60)
     ]
     for process in running:
         assert process.stdout
@@ -365,7 +365,7 @@ def test_processes_that_write_at_once_lose_nothing(cache: Path) -> None:
         process.communicate(timeout=60)
     assert [process.returncode for process in running] == [0, 0, 0]
     with ParagraphCache(cache, "settings") as kept, ParagraphCache(cache, "others") as others:
-        assert [kept.get(str(n)) for n in range(400)] == [[n, n + 1] for n in range(400)]
+        assert [kept.get(str(n)) for n in range(120)] == [[n, n + 1] for n in range(120)]
         assert others.get("0") is None
 
 
