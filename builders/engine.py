@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import connection
@@ -136,11 +137,34 @@ def _ordered(
 ) -> Iterator[Result]:
     held: deque[Future[Result]] = deque()
     for task in tasks:
-        held.append(pool.submit(function, task))
+        with _ctrl_c_deferred():
+            held.append(pool.submit(function, task))
         if len(held) >= most:
             yield held.popleft().result()
     while held:
         yield held.popleft().result()
+
+
+@contextmanager
+def _ctrl_c_deferred() -> Iterator[None]:
+    """Hold ctrl-C back while workers may be spawned.
+
+    They inherit the blocked signal, so that only the parent hears it; the parent hears it when
+    the new process has been sent all that it waits for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, previous)
+    if heard and callable(previous):
+        raise KeyboardInterrupt
 
 
 def _start_worker(warm_up: Callable[[], object] | None) -> None:

@@ -26,11 +26,17 @@ def find_hub_dataset(spec: str) -> dict[str, Any]:
     if not parts:
         raise UsageError(f"source {spec!r}: write hf:org/name[:config][@revision][#split]")
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         info = HfApi().dataset_info(parts["repo"], revision=parts["revision"])
-    except (HfHubHTTPError, OSError) as error:
+    except RevisionNotFoundError as error:
+        reason = f"{parts['repo']} has no branch, tag or commit {parts['revision']!r}"
+        raise ProgdataError(f"source {spec!r}: {reason}") from error
+    except RepositoryNotFoundError as error:
+        reason = f"no dataset {parts['repo']} on the hub, or none that you may read"
+        raise ProgdataError(f"source {spec!r}: {reason}") from error
+    except Exception as error:  # the hub client and its transport raise many kinds
         raise ProgdataError(f"source {spec!r}: {one_line(error)}") from error
     return {
         "spec": spec,
@@ -46,7 +52,6 @@ def hub_shards(
 ) -> Iterator[Shard]:
     """The shards of a hub dataset, given by its record and streamed by the `datasets` library."""
     from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
 
     spec = record["spec"]
     origin = "/".join(str(record[name]) for name in ("repo", "config", "split", "revision"))
@@ -68,7 +73,9 @@ def hub_shards(
             rows = table.select(names)
             yield Shard(key, spec, name, first_row, 0, table.num_rows, rows, columns)
             first_row += table.num_rows
-    except (DatasetNotFoundError, OSError, ValueError, pa.ArrowInvalid) as error:
+    except ProgdataError:
+        raise
+    except Exception as error:  # datasets, its readers and the hub client raise many kinds
         raise ProgdataError(f"source {spec!r}: {one_line(error)}") from error
 
 

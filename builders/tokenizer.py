@@ -22,7 +22,7 @@ from unicodedata import is_normalized
 import numpy as np
 from numpy.typing import NDArray
 
-from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.errors import ProgdataError, UsageError, one_line
 
 WORDS_PATTERN = r"[A-Za-z]+|[0-9]|\n+|[^\x00-\x20A-Za-z0-9]"
 """The built-in tokenizer `words`, as a regular expression.
@@ -213,28 +213,48 @@ def find_tokenizer(spec: str) -> TokenizerSource:
             f"tokenizer {spec!r}: no file {path}; "
             "give 'words', a tokenizer.json, its folder, or a hub id org/name[@revision]"
         )
-    template = path.with_name("chat_template.jinja")
-    return TokenizerSource(
-        spec,
-        hashlib.sha256(path.read_bytes()).hexdigest(),
-        str(path),
-        revision,
-        hashlib.sha256(template.read_bytes()).hexdigest() if template.is_file() else None,
-    )
+    fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
+    return TokenizerSource(spec, fingerprint, str(path), revision, _template_sha256(path.parent))
+
+
+def _template_sha256(folder: Path) -> str | None:
+    """SHA-256 of a tokenizer's chat template: a file of its own, or a field of the config."""
+    file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if file.is_file():
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    try:
+        content = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+    except ValueError as error:
+        raise ProgdataError(f"{config}: not JSON: {error}") from error
+    template = content.get("chat_template")
+    if template is None:
+        return None
+    text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _download(repo: str, revision: str | None) -> tuple[Path, str]:
-    """A hub tokenizer's file in the local cache, and the commit it is from."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
+    """A hub tokenizer's file in the local cache, beside its template, and its commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+    name = f"{repo}@{revision}" if revision else repo
+    files = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
     try:
-        path = Path(hf_hub_download(repo, "tokenizer.json", revision=revision))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        at = f"@{revision}" if revision else ""
-        reason = str(error).splitlines()[0]
-        raise ProgdataError(f"tokenizer {repo}{at}: could not be downloaded: {reason}") from error
-    return path, path.parent.name
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=files))
+    except RevisionNotFoundError as error:
+        reason = f"{repo} has no branch, tag or commit {revision!r}"
+        raise ProgdataError(f"tokenizer {name}: {reason}") from error
+    except RepositoryNotFoundError as error:
+        reason = "neither a path nor a model on the hub that you may read"
+        raise ProgdataError(f"tokenizer {name}: {reason}") from error
+    except Exception as error:  # the hub client and its transport raise many kinds
+        raise ProgdataError(
+            f"tokenizer {name}: could not be downloaded: {one_line(error)}"
+        ) from error
+    if not (folder / "tokenizer.json").is_file():
+        raise ProgdataError(f"tokenizer {name}: the repository holds no tokenizer.json")
+    return folder / "tokenizer.json", folder.name
 
 
 @lru_cache(maxsize=2)
@@ -277,6 +297,8 @@ def why_not_fast(path: str, fingerprint: str) -> str | None:
 
 def _unsuitable(content: dict) -> str | None:
     """The part of a tokenizer.json that rules out counting by token lengths."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
     model = content.get("model") or {}
     parts = _flatten(content.get("pre_tokenizer"), "pretokenizers")
     byte_level = [part for part in parts if part.get("type") == "ByteLevel"]
@@ -287,6 +309,8 @@ def _unsuitable(content: dict) -> str | None:
         return "its model is not a plain byte-level BPE"
     if not byte_level or any(part.get("add_prefix_space", True) for part in byte_level):
         return "its pre-tokenizer is not ByteLevel without a prefix space"
+    if not set(ByteLevel.alphabet()) <= set(model.get("vocab") or ()):
+        return "its vocabulary has no token for some of the 256 bytes"
     if normalizers - {"NFC"}:
         return f"it normalises text by {', '.join(sorted(normalizers - {'NFC'}))}"
     return None

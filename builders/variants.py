@@ -306,17 +306,18 @@ def _label_spans(
     return pa.StructArray.from_arrays([starts, ends], fields=list(SPAN))
 
 
+def asked(base: pa.Table) -> list[str]:
+    """The user message of each base row, as its prompt profile writes it."""
+    profiles, problems = base["prompt_profile"].to_pylist(), base["problem"].to_pylist()
+    return list(map(user_message, profiles, problems))
+
+
 def _prompts(base: pa.Table) -> pa.ListArray:
-    """One user message a row, as its prompt profile writes it."""
-    asked = [
-        user_message(profile, problem)
-        for profile, problem in zip(
-            base["prompt_profile"].to_pylist(), base["problem"].to_pylist(), strict=True
-        )
-    ]
-    roles = pa.array(["user"] * len(asked), pa.string())
+    """One user message a row."""
+    messages = asked(base)
+    roles = pa.array(["user"] * len(messages), pa.string())
     turns = pa.StructArray.from_arrays(
-        [roles, pa.array(asked, pa.string())], names=["role", "content"]
+        [roles, pa.array(messages, pa.string())], names=["role", "content"]
     )
-    offsets = pa.array(range(len(asked) + 1), pa.int32())
+    offsets = pa.array(range(len(messages) + 1), pa.int32())
     return pa.ListArray.from_arrays(offsets, turns).cast(MESSAGES)

@@ -73,8 +73,10 @@ def build(
         inputs = find_inputs(recipe)
         with open_workspace(folder) as workspace:
             report = _finished(folder, inputs)
-            if report is None:
-                workspace.prepare()
+            if report is not None:
+                workspace.clean()
+            else:
+                workspace.prepare(inputs.build_id)
                 with LocalEngine(workers, WarmUp(inputs.tokenizer.path)) as engine:
                     chosen = choose_counter(inputs, engine)
                     report = _build(workspace, chosen, engine, shard_bytes, display or Silent())
@@ -251,6 +253,8 @@ def _finished(out: Path, inputs: Inputs) -> dict[str, Any] | None:
         differing = ["the sources' content"]
     if not differing and lock.tokenizer.fingerprint != inputs.tokenizer.fingerprint:
         differing = ["the tokenizer's content"]
+    if not differing and lock.segmenter_sha256 != inputs.segmenter_sha256:
+        differing = ["the segmenter model's content"]
     if differing:
         raise UsageError(
             f"{out}: holds the build of another recipe ({', '.join(differing)} differ); "

@@ -7,7 +7,7 @@ from progdata import __version__
 from progdata.builders.base_table import BaseSettings, SegmenterSettings
 from progdata.builders.engine import LocalEngine
 from progdata.builders.errors import ProgdataError
-from progdata.builders.sat import model_fingerprint
+from progdata.builders.sat_model import find_model
 from progdata.builders.schema import content_id
 from progdata.builders.sources import Source, find_source
 from progdata.builders.tokenizer import (
@@ -38,6 +38,12 @@ class Inputs:
         return content_id(repr(settings), str(self.segmenter_sha256), __version__)
 
     @property
+    def build_id(self) -> str:
+        """A hash of all that determines the bytes of a build."""
+        records = [source.record for source in self.sources]
+        return content_id(repr(self.recipe), repr(records), self.settings_key)
+
+    @property
     def tokenizer_record(self) -> TokenizerRecord:
         """The tokenizer as the lock file declares it."""
         found = self.tokenizer
@@ -63,6 +69,9 @@ def find_inputs(recipe: Recipe) -> Inputs:
     ]
     tokenizer = find_tokenizer(recipe.tokenizer)
     segmenter = SegmenterSettings(**recipe.segmenter.model_dump())
+    model = find_model(segmenter.model) if segmenter.name == "sat" else None
+    if model is not None:  # so that every worker loads the files that were fingerprinted
+        segmenter = replace(segmenter, model=model.pinned)
     settings = BaseSettings(
         tokenizer_path=tokenizer.path,
         segmenter=segmenter,
@@ -73,8 +82,8 @@ def find_inputs(recipe: Recipe) -> Inputs:
         marked_traces=recipe.policies.marked_traces,
         special_tokens=any(variant.special for variant in recipe.variants),
     )
-    model = model_fingerprint(segmenter.model) if segmenter.name == "sat" else None
-    return Inputs(recipe, sources, tokenizer, settings, model)
+    fingerprint = model.fingerprint if model is not None else None
+    return Inputs(recipe, sources, tokenizer, settings, fingerprint)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,14 @@ from progdata.builders.engine import ShardStore
 from progdata.builders.errors import LawError
 from progdata.builders.schema import VARIANT, content_id
 from progdata.builders.tokenizer import load_counter
-from progdata.builders.variants import MarkedRows, Variant, mark, prepare_rows, replace_style
+from progdata.builders.variants import (
+    MarkedRows,
+    Variant,
+    asked,
+    mark,
+    prepare_rows,
+    replace_style,
+)
 from progdata.cards.statistics import add_tallies, marker_costs, tally_variant
 from progdata.releases.plan import Part, gather
 from progdata.verifiers.laws import LawSettings, check_rows
@@ -87,8 +94,8 @@ class PartWriter:
             position = task.part.first_position
             for selection in task.part.row_groups:
                 base = gather(self.store, selection)
-                prompt_tokens = counter.starts(base["problem"].to_pylist()).per_text()
                 rows = _prepare(base, task, position)
+                prompt_tokens = counter.starts(asked(base)).per_text()
                 tables = _mark_and_prove(rows, task)
                 for variant, table, writer, cost in zip(
                     task.variants, tables, writers, costs, strict=True

@@ -32,11 +32,20 @@ class Workspace:
         self.store = ShardStore(self.work / "shards")
         self.staging = self.work / "staging"
         self.publishing = self.staging / "publishing"  # says that what is visible is ours
+        self.build_id = self.staging / "build-id"  # says which build the staged files belong to
 
-    def prepare(self) -> None:
-        """Make the folders, and take back what a killed process had half published."""
+    def prepare(self, build_id: str) -> None:
+        """Make the folders, and take back what a killed process had half published.
+
+        Files of another unfinished build are dropped; its shards, named by content, stay.
+        """
         self.store.open()
-        self.staging.mkdir(parents=True, exist_ok=True)
+        if not self.build_id.exists() or self.build_id.read_text("utf-8") != build_id:
+            if self.publishing.exists():
+                for name in PUBLISHED:
+                    _remove(self.out / name)
+            shutil.rmtree(self.staging, ignore_errors=True)
+            write_text(self.build_id, build_id)
         for name in PUBLISHED:
             if (self.out / name).exists() and not (self.staging / name).exists():
                 move(self.out / name, self.staging / name)
@@ -49,8 +58,19 @@ class Workspace:
         for name in PUBLISHED:
             if (self.staging / name).exists():
                 move(self.staging / name, self.out / name)
+        self.clean()
+
+    def clean(self) -> None:
+        """Drop the unfinished work; a kill may have left some beside a finished build."""
         shutil.rmtree(self.staging, ignore_errors=True)
         shutil.rmtree(self.store.folder, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -94,6 +94,17 @@ def test_a_row_moved_to_another_split_is_found(forgery):
     assert {law for law, _, _ in found} == {"aligned", "reproducible"}, "masks follow the places"
 
 
+def test_a_row_that_stands_in_the_file_of_another_split_is_found(forgery):
+    """Its own column says where its problem belongs; only its file is the wrong one."""
+    own_id = forgery.rows()[3]["trace_id"]
+    for variant in forgery.variants:
+        rows = forgery.rows(variant)
+        forgery.write_rows(variant, "ood", [*forgery.rows(variant, "ood"), rows.pop(3)])
+        forgery.write_rows(variant, "train", rows)
+    forgery.declare()
+    assert ("aligned", own_id) in found_in(forgery)
+
+
 def test_a_row_that_says_it_is_in_another_split_is_found(forgery):
     own_id = forgery.edit_row(change(split="ood"))
     assert found_in(forgery) == {("aligned", own_id), ("aligned", LOCK)}

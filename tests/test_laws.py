@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -37,12 +38,16 @@ from row_forgeries import (
     unmark,
 )
 from shared_data import TOKENIZER, TRACES, needs_shared_data
-from tampering import Forgery, build_in, found_in
+from tampering import Forgery, Row, build_in, found_in, remark
 
 from progdata.builders.errors import ProgdataError
-from progdata.builders.markers import strip
+from progdata.builders.markers import MarkerGrammar, strip
+from progdata.builders.restore import restore_base
 from progdata.builders.schema import trace_id
+from progdata.builders.tokenizer import WordsCounter
 from progdata.releases.check import check
+from progdata.releases.lockfile import read_lock
+from progdata.verifiers.laws import LawSettings, check_progress, check_rows
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +263,68 @@ def test_a_forged_real_row_is_found_and_named(real_forgery, forged):
     found = found_in(real_forgery)
     assert (law, own_id) in found
     assert {where for _, where in found} == {own_id}
+
+
+# --- laws that hold of a table by itself, whatever else is forged with it
+
+
+def details_of(forgery: Forgery, variant: str) -> dict[str, set[str]]:
+    """What `check_rows` finds in the rows of `train` of one variant, by trace_id."""
+    recipe = read_lock(forgery.folder).recipe
+    laws = LawSettings(recipe.grammar(), recipe.seed, recipe.markers.rounding)
+    (own,) = (own for own in recipe.build_variants() if own.name == variant)
+    broken, _ = check_rows(pq.read_table(forgery.file(variant, "train")), own, laws)
+    found: dict[str, set[str]] = {}
+    for violation in broken:
+        found.setdefault(violation.where, set()).add(f"{violation.law}: {violation.detail}")
+    return found
+
+
+def follow_progress(row: Row, grammar: MarkerGrammar) -> None:
+    """Make a row's labels those of its forged progress."""
+    total = row["num_tokens"]
+    labels = [round(Fraction(100 * round(share * total), total)) for share in row["progress"]]
+    remark(row, grammar, labels=dict(enumerate(labels)))
+
+
+def test_clean_labels_that_fall_are_found_though_they_follow_the_progress(forgery):
+    def fall(row: Row, grammar: MarkerGrammar) -> None:
+        row["progress"][1:3] = row["progress"][1:3][::-1]
+        follow_progress(row, grammar)
+
+    own_id = forgery.edit_row(fall, "clean")
+    (details,) = details_of(forgery, "clean").values()
+    assert any("is lower than the one before" in detail for detail in details)
+    assert all(detail.startswith("true") for detail in details)
+    assert own_id in details_of(forgery, "clean")
+
+
+def test_clean_labels_that_do_not_end_at_100_are_found_though_they_follow_the_progress(forgery):
+    def fall_short(row: Row, grammar: MarkerGrammar) -> None:
+        row["progress"][-1] = 0.97
+        follow_progress(row, grammar)
+
+    own_id = forgery.edit_row(fall_short, "clean")
+    assert details_of(forgery, "clean") == {own_id: {"true: the last label is 97, not 100"}}
+
+
+def test_a_tag_without_a_label_is_found_though_the_trace_id_knows_it(forgery):
+    def hide(row: Row, grammar: MarkerGrammar) -> None:
+        row["completion"] += grammar.opening
+        row["trace_id"] = trace_id(row["problem"], strip(row["completion"]), row["model"])
+
+    forgery.edit_row(hide, "clean")
+    (details,) = details_of(forgery, "clean").values()
+    assert {detail.split(":")[0] for detail in details} == {"inside"}
+
+
+def test_a_wrong_number_of_tokens_is_found(forgery):
+    own_id = forgery.edit_row(add_tokens, "clean")
+    table = pq.read_table(forgery.file("clean", "train"))
+    base = restore_base(table, forgery.grammar("clean"))
+    broken = check_progress(table, base, WordsCounter(), "joint")
+    assert [(own.law, own.where) for own in broken] == [("true", own_id)]
+    assert "num_tokens is" in broken[0].detail
 
 
 @settings(max_examples=40)

@@ -21,7 +21,7 @@ from loopback_hub import LoopbackHub
 from tiny_sat import THRESHOLD, make_tiny_sat
 
 from progdata.builders import sat
-from progdata.builders.errors import ProgdataError
+from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.sat import ParagraphCache, cache_path, import_wtpsplit, paragraphs
 from progdata.builders.sat_model import XLM_R, find_model
 from progdata.builders.tidy import tidy
@@ -208,17 +208,25 @@ def test_workers_and_shard_size_do_not_change_a_build(
     recipe = countdown(24, ["noisy"], segmenter=segmenter)
     for name, options in {
         "alone": {},
-        "small": {"shard_bytes": 64 << 10},
-        "workers": {"workers": 2, "shard_bytes": 64 << 10},
+        "two": {"workers": 2, "shard_bytes": 64 << 10},
     }.items():
         monkeypatch.setenv("PROGDATA_CACHE", str(tmp_path / f"cache of {name}"))
         report = build(recipe, tmp_path / name, **options)
         assert report["rows_out"] > 15
         assert (tmp_path / f"cache of {name}" / "sat.sqlite").is_file()
-    assert_same(tmp_path / "small", tmp_path / "alone")
-    assert_same(tmp_path / "workers", tmp_path / "alone")
+    assert_same(tmp_path / "two", tmp_path / "alone")
     lock = json.loads((tmp_path / "alone" / LOCK).read_text())
     assert lock["segmenter_sha256"] == find_model(str(tiny)).fingerprint
+
+
+def test_a_build_with_other_weights_is_not_taken_for_this_one(tiny: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    recipe = countdown(3, ["clean"], segmenter={"name": "sat", "model": str(folder)})
+    first = build(recipe, tmp_path / "out")
+    assert build(recipe, tmp_path / "out") == first
+    make_tiny_sat(folder, seed=1)
+    with pytest.raises(UsageError, match="holds the build of another recipe"):
+        build(recipe, tmp_path / "out")
 
 
 # --- the cache -------------------------------------------------------------------------------

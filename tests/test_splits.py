@@ -64,6 +64,14 @@ def test_a_split_depends_on_the_problem_and_not_on_the_other_problems(traces, ru
         assert alone == [splits[i] for i in mine]
 
 
+@given(problem=st.text(), share=st.floats(0, 0.99))
+def test_the_split_is_read_off_the_problem_id(problem, share):
+    """For everybody alike and for ever: its first 32 bits as a share of the unit interval."""
+    (split,), _ = split_names([problem], [1], SplitRule(share))
+    expected = int(problem_id(problem)[:8], 16) / 2**32 < share
+    assert split == ("validation" if expected else "train")
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.2, 0.5])
 def test_validation_holds_its_share_of_the_problems(share):
     problems = [f"problem {number}" for number in range(20_000)]

@@ -91,6 +91,16 @@ def test_a_tally_counts_what_a_loop_over_the_markers_counts(rows):
         assert own["whole_traces"] == sum(seen(row, context)[-1:] == [True] for row in rows)
 
 
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_marker_that_ends_with_the_last_token_of_a_context_is_seen(context, over):
+    """Prompt, thinking and marker fill the context, or take one token more."""
+    tokens = context - 20 - int(COSTS[100])
+    row = {"num_tokens": tokens, "progress": [1.0], "labels": [100], "masked": [False]}
+    own = tally([row | {"prompt": 20 + over, "ends": [tokens]}])["contexts"][str(context)]
+    assert (own["markers"], own["whole_traces"], sum(own["labels"])) == (1 - over,) * 3
+
+
 @given(rows=st.lists(rows_of_variant(), min_size=2, max_size=8), data=st.data())
 def test_tallies_of_parts_add_up_to_the_tally_of_the_whole(rows, data):
     cut = data.draw(st.integers(1, len(rows) - 1))

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shared_data import TOKENIZER, TRACES, needs_shared_data
 
-from progdata.builders.base_table import BaseSettings, build_base
+from progdata.builders.base_table import BaseSettings, SegmenterSettings, build_base
 from progdata.builders.errors import UsageError
 from progdata.builders.markers import MarkerGrammar, find_markers, strip
 from progdata.builders.randomness import normals, row_keys, uniforms
@@ -334,20 +334,22 @@ completions = st.builds(
     texts.filter(lambda text: "think>" not in text),
     texts.filter(lambda text: "think>" not in text),
 )
+NEWLINE, EVERY_TOKEN = SegmenterSettings(), SegmenterSettings("tokens", tokens=1)
 MANY_BYTES = "<think>🙂\n\ne\u0301 <progressbar>3%</progressbar>\n\n数<\\progressbar></think>é🙂"
 
 
+@pytest.mark.parametrize("segmenter", [NEWLINE, EVERY_TOKEN], ids=["newline", "tokens:1"])
 @pytest.mark.parametrize("grammar", [PLAIN, ESCAPED], ids=["reject", "escape"])
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(rows=st.lists(completions, min_size=1, max_size=6))
 @example([MANY_BYTES, "plain\n\nascii</think>x", "<think>é</think>"])
-def test_any_text_is_marked_and_restored(tmp_path_factory, grammar, rows):
+def test_any_text_is_marked_and_restored(tmp_path_factory, grammar, segmenter, rows):
     folder = tmp_path_factory.mktemp("rows")
     source = write_traces(
         folder, [{"problem": str(number), "completion": own} for number, own in enumerate(rows)]
     )
     policy = "escape" if grammar.escaped else "reject"
-    base = base_of(source, grammar=grammar, marked_traces=policy)
+    base = base_of(source, grammar=grammar, marked_traces=policy, segmenter=segmenter)
     tables = marked_tables(base, grammar)
     assert base[0].num_rows == len(rows) or not grammar.escaped
     for name, table in tables.items():

@@ -3,7 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 CORPUS = [
     "Okay, so I need to find 24 from 3, 5 and 8. Let me try 8 * 3 = 24, but 5 is left over.",
@@ -14,18 +23,25 @@ CORPUS = [
 WAIT_TOKEN = "<|wait|>"
 
 
-def byte_level_bpe(path: Path, *, prefix_space: bool = False, normalizer: str = "NFC") -> Path:
-    """A byte-level BPE, the kind that the fast counter is for."""
+def byte_level_bpe(
+    path: Path, *, prefix_space: bool = False, normalizer: str = "NFC", all_bytes: bool = True
+) -> Path:
+    """A byte-level BPE, the kind that the fast counter is for.
+
+    With a token that takes the blanks beside it, and one that is only found by itself.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = {"NFC": normalizers.NFC, "lowercase": normalizers.Lowercase}[
         normalizer
     ]()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    alphabet = pre_tokenizers.ByteLevel.alphabet() if all_bytes else []
     trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.add_tokens([WAIT_TOKEN])
+    greedy = AddedToken("<|greedy|>", lstrip=True, rstrip=True)
+    tokenizer.add_tokens([WAIT_TOKEN, greedy, AddedToken("alone", single_word=True)])
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)  # type: ignore[assignment]
     return _save(tokenizer, path)
 
 
@@ -59,11 +75,17 @@ def prefix_space_bpe(path: Path) -> Path:
     return byte_level_bpe(path, prefix_space=True)
 
 
+def few_bytes_bpe(path: Path) -> Path:
+    """One that has no token for bytes it has not seen: they become nothing."""
+    return byte_level_bpe(path, all_bytes=False)
+
+
 SLOW_KINDS: dict[Callable[[Path], Path], str] = {
     word_piece: "its model is not a plain byte-level BPE",
     unigram: "its model is not a plain byte-level BPE",
     lowercase_bpe: "it normalises text by Lowercase",
     prefix_space_bpe: "its pre-tokenizer is not ByteLevel without a prefix space",
+    few_bytes_bpe: "its vocabulary has no token for some of the 256 bytes",
 }
 """Tokenizers that the fast counter must not be used for, and why."""
 
