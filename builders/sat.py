@@ -46,11 +46,6 @@ def paragraphs(
     return ends
 
 
-def model_fingerprint(model: str) -> str:
-    """SHA-256 over the files of a model and of its tokenizer (see `find_model`)."""
-    return find_model(model).fingerprint
-
-
 def cache_path() -> Path:
     """Where paragraph ends are kept: `$PROGDATA_CACHE`, else `~/.cache/progdata`."""
     folder = os.environ.get("PROGDATA_CACHE") or Path.home() / ".cache" / "progdata"

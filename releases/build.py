@@ -231,6 +231,7 @@ def _write_declarations(
         recipe_sha256=digest,
         sources=[source.record for source in inputs.sources],
         tokenizer=inputs.tokenizer_record,
+        segmenter_model=inputs.settings.segmenter.model if inputs.segmenter_sha256 else None,
         segmenter_sha256=inputs.segmenter_sha256,
         prompt_profile_sha256=profile_sha256(recipe.prompt_profile),
         versions=recorded_versions(),

@@ -59,6 +59,7 @@ class LockFile(BaseModel):
     recipe_sha256: str
     sources: list[dict[str, Any]]
     tokenizer: TokenizerRecord
+    segmenter_model: str | None  # of `sat`: where its files are, with their commits
     segmenter_sha256: str | None
     prompt_profile_sha256: str
     versions: dict[str, str]

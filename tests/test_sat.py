@@ -539,11 +539,13 @@ def test_what_the_hub_does_not_have_gets_one_line(sat_hub: SatHub) -> None:
 
 @pytest.mark.slow
 def test_a_build_with_a_hub_model_is_tied_to_its_weights(sat_hub: SatHub) -> None:
-    """And the real loading code takes a tokenizer in the layout of XLM-R's repository."""
+    """The hub is asked once for each repository, not by the workers; and the real loading code
+    takes a tokenizer in the layout of XLM-R's repository."""
     ((_, fingerprint),) = sat_hub.find("sat-tiny")
+    asked = len(sat_hub.hub.requests)
     command = [
         *(sys.executable, "-m", "progdata.cli", "build", "--source", "countdown:20", "--json"),
-        *("--segmenter", "sat:sat-tiny", "--out", str(sat_hub.folder / "out")),
+        *("--segmenter", "sat:sat-tiny", "--out", str(sat_hub.folder / "out"), "--workers", "2"),
     ]
     done = subprocess.run(command, env=sat_hub.env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -551,6 +553,10 @@ def test_a_build_with_a_hub_model_is_tied_to_its_weights(sat_hub: SatHub) -> Non
     assert report["rows_out"] == 20
     lock = json.loads((sat_hub.folder / "out" / LOCK).read_text())
     assert lock["segmenter_sha256"] == fingerprint
+    assert sat_hub.hub.requests[asked:] == [
+        "GET /api/models/segment-any-text/sat-tiny/revision/main",
+        "GET /api/models/facebookAI/xlm-roberta-base/revision/main",
+    ]
 
 
 def run_python(script: str, *arguments: str, env: dict[str, str]) -> str:
