@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas  # noqa: F401, pyarrow imports it later where it would swallow a ctrl-C
 import pyarrow.parquet as pq
 
 from progdata import __version__

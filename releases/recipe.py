@@ -133,7 +133,7 @@ class VariantSection(_Section):
     """A variant of the user's own: a name and the three axes."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
-    sigma: float = Field(default=0.0, ge=0)
+    sigma: float = Field(default=0.0, ge=0, le=1)
     clip: bool = True
     special: bool = False
     mask_max: float = Field(default=0.0, ge=0, le=1)
