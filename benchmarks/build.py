@@ -102,7 +102,7 @@ def load_progdata(source: str, out: str, _: str) -> Callable[[], object]:
     recipe = load_recipe(sources=[source], variants=PRESETS, tokenizer=str(TOKENIZER))
     tokenizer = find_tokenizer(recipe.tokenizer)
     why_not_fast(str(tokenizer.path), tokenizer.fingerprint)
-    load_counter(tokenizer.path, fast=True)
+    load_counter(tokenizer.path, True)
     return partial(build, recipe, out)
 
 

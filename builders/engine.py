@@ -126,6 +126,9 @@ class LocalEngine:
             self._pool = ProcessPoolExecutor(
                 self.workers, context, initializer=_start_worker, initargs=(self._warm_up,)
             )
+            for _ in range(self.workers):  # a process starts for a task that finds none idle
+                with _ctrl_c_deferred():
+                    self._pool.submit(os.getpid)
         return self._pool
 
 

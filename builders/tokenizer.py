@@ -258,7 +258,7 @@ def _download(repo: str, revision: str | None) -> tuple[Path, str]:
 
 
 @lru_cache(maxsize=2)
-def load_counter(path: str | None, fast: bool) -> Counter:
+def load_counter(path: str | None, fast: bool, /) -> Counter:
     """The counter of a tokenizer, loaded once in a process.
 
     Raises ProgdataError where the file is not a tokenizer.

@@ -176,7 +176,9 @@ def _write_parts(
     """Write every file of every variant; their records, and the tally of each variant by split."""
     display.stage("writing variants")
     variants = tuple(inputs.recipe.build_variants())
-    together = [variants] if engine.workers == 1 else [(variant,) for variant in variants]
+    parts = [part for split in SPLITS for part in cut_parts(plan, split)]
+    alone = engine.workers > len(parts)  # then a task a variant, to keep every worker busy
+    tasked = [(variant,) for variant in variants] if alone else [variants]
     laws = LawSettings(inputs.recipe.grammar(), inputs.recipe.seed, inputs.recipe.markers.rounding)
     shared = content_id(repr(laws), inputs.settings_key, __version__)
     settings = inputs.settings
@@ -184,9 +186,8 @@ def _write_parts(
         PartTask(
             part_key(part, own, shared), part, own, laws, settings.tokenizer_path, settings.fast
         )
-        for split in SPLITS
-        for part in cut_parts(plan, split)
-        for own in together
+        for part in parts
+        for own in tasked
     ]
     writer = PartWriter(workspace.store, workspace.staging)
     files: dict[str, FileRecord] = {}

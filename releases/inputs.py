@@ -94,7 +94,7 @@ class WarmUp:
 
     def __call__(self) -> None:
         with suppress(ProgdataError, ImportError):
-            load_counter(self.path, fast=True)
+            load_counter(self.path, True)
 
 
 def choose_counter(inputs: Inputs, engine: LocalEngine) -> Inputs:

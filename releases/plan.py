@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from progdata.builders.engine import ShardStore
 from progdata.builders.splits import SPLITS, SplitRule, assign_splits
 
-ROW_GROUP_TEXT = 16 << 20
+ROW_GROUP_TEXT = 8 << 20
 """Characters in a Parquet row group, at least: what a reader holds at a time."""
 
 FILE_TEXT = 8 * ROW_GROUP_TEXT

@@ -5,6 +5,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +35,12 @@ class ProvenTexts:
     at: NDArray[np.int64]
     characters: NDArray[np.int64]
 
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """`plain` cut at every marker."""
+        cuts = [0, *self.at.tolist(), len(self.plain.data)]
+        return [self.plain.data[a:b] for a, b in pairwise(cuts)]
+
 
 def prove_texts(
     table: pa.Table, grammar: MarkerGrammar, known: Sequence[ProvenTexts] = ()
@@ -53,60 +61,77 @@ def prove_texts(
     counts = np.diff(labels.offsets.to_numpy()).astype(np.int64)
     values = labels.flatten().to_numpy().astype(np.int64)
     texts = utf8_texts(table["completion"])
-    cut = _cut_markers(texts, counts, values, grammar)
-    if cut is None:
-        return None
-    plain, at, added = cut
-    if known and _equal(rows, plain, at, known[0]):
-        proof = replace(known[0], rows=rows)
+    markers = _Rendered(values, grammar)
+    if known and _is_marked(texts, counts, markers, rows, known[0]):
+        proof, at = replace(known[0], rows=rows), known[0].at
     else:
+        cut = _cut_markers(texts, counts, markers, grammar)
+        if cut is None:
+            return None
+        plain, at = cut
         if not _hashes_match(rows, plain):
             return None
         starts = characters_before(plain.data, plain.offsets[:-1])
         characters = characters_before(plain.data, at) - np.repeat(starts, counts)
         proof = ProvenTexts(rows, plain, at, characters)
     inside = _stand_inside(table, proof.plain, at, counts)
-    return proof if inside and _spans_match(table, proof, added, counts, grammar) else None
+    return proof if inside and _spans_match(table, proof, markers, counts, grammar) else None
+
+
+class _Rendered:
+    """The markers of some labels: their bytes, and their sizes in bytes and in characters."""
+
+    def __init__(self, labels: NDArray[np.int64], grammar: MarkerGrammar) -> None:
+        lowest, highest = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+        texts = [grammar.render(label) for label in range(lowest, highest + 1)]
+        encoded = [text.encode() for text in texts]
+        which = labels - lowest
+        self.markers = [encoded[index] for index in which.tolist()]
+        self.sizes = np.array([len(marker) for marker in encoded], dtype=np.int64)[which]
+        self.characters = np.array([len(text) for text in texts], dtype=np.int64)[which]
+
+    def bytes_before_rows(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bytes of markers before each row, and in all: int64[rows + 1]."""
+        return np.append(0, np.cumsum(self.sizes))[np.append(0, np.cumsum(counts))]
+
+
+def _is_marked(
+    texts: Utf8Texts,
+    counts: NDArray[np.int64],
+    markers: _Rendered,
+    rows: pa.Table,
+    known: ProvenTexts,
+) -> bool:
+    """Whether these texts are proven ones with these markers at the proven places."""
+    if len(markers.markers) != len(known.at):
+        return False
+    if not known.rows.select(ID_COLUMNS).equals(rows.select(ID_COLUMNS)):
+        return False
+    parts = [b""] * (2 * len(known.at) + 1)
+    parts[0::2] = known.pieces
+    parts[1::2] = markers.markers
+    offsets = known.plain.offsets + markers.bytes_before_rows(counts)
+    return np.array_equal(offsets, texts.offsets) and b"".join(parts) == texts.data
 
 
 def _cut_markers(
-    texts: Utf8Texts, counts: NDArray[np.int64], labels: NDArray[np.int64], grammar: MarkerGrammar
-) -> tuple[Utf8Texts, NDArray[np.int64], NDArray[np.int64]] | None:
-    """The texts without the markers of these labels, the byte before which each stood, and the
-    characters of markers up to each; None where other markers, or none, are found."""
-    pieces = texts.data.split(grammar.closing.encode())
-    if len(pieces) != len(labels) + 1:
+    texts: Utf8Texts, counts: NDArray[np.int64], markers: _Rendered, grammar: MarkerGrammar
+) -> tuple[Utf8Texts, NDArray[np.int64]] | None:
+    """The texts without these markers, and the byte before which each stood; None where other
+    markers, or none, are found."""
+    closing = grammar.closing.encode()
+    pieces = texts.data.split(closing)
+    if len(pieces) != len(markers.markers) + 1:
         return None
-    lowest, highest = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
-    heads = [grammar.opening + grammar.label_text(own) for own in range(lowest, highest + 1)]
-    which = labels - lowest
-    encoded = [head.encode() for head in heads]
-    tails = [encoded[index] for index in which.tolist()]
-    if not all(map(bytes.endswith, pieces, tails)):
+    heads = [marker[: -len(closing)] for marker in markers.markers]
+    if not all(map(bytes.endswith, pieces, heads)):
         return None
-    plain = b"".join([*map(bytes.removesuffix, pieces, tails), pieces[-1]])
+    plain = b"".join([*map(bytes.removesuffix, pieces, heads), pieces[-1]])
     if grammar.opening.encode() in plain:
         return None
-    sizes = np.array([len(head) for head in encoded], dtype=np.int64)[which]
-    lengths = np.fromiter(map(len, pieces[:-1]), dtype=np.int64, count=len(labels))
-    marker_bytes = np.append(0, np.cumsum(sizes + len(grammar.closing)))
-    row_ends = np.append(0, np.cumsum(counts))
-    marker_characters = np.array([len(head) for head in heads], dtype=np.int64)[which]
-    return (
-        Utf8Texts(plain, texts.offsets - marker_bytes[row_ends]),
-        np.cumsum(lengths - sizes),
-        np.cumsum(marker_characters + len(grammar.closing)),
-    )
-
-
-def _equal(rows: pa.Table, plain: Utf8Texts, at: NDArray[np.int64], known: ProvenTexts) -> bool:
-    """Whether these texts without markers, and their ids, are those of a proof."""
-    return (
-        known.rows.select(ID_COLUMNS).equals(rows.select(ID_COLUMNS))
-        and np.array_equal(at, known.at)
-        and np.array_equal(plain.offsets, known.plain.offsets)
-        and plain.data == known.plain.data
-    )
+    lengths = np.fromiter(map(len, pieces[:-1]), dtype=np.int64, count=len(heads))
+    offsets = texts.offsets - markers.bytes_before_rows(counts)
+    return Utf8Texts(plain, offsets), np.cumsum(lengths + len(closing) - markers.sizes)
 
 
 def _hashes_match(rows: pa.Table, plain: Utf8Texts) -> bool:
@@ -133,12 +158,12 @@ def _stand_inside(
 def _spans_match(
     table: pa.Table,
     proof: ProvenTexts,
-    added: NDArray[np.int64],
+    markers: _Rendered,
     counts: NDArray[np.int64],
     grammar: MarkerGrammar,
 ) -> bool:
     """Law 3: the stored label spans are those of the markers, in characters of each text."""
-    before = np.append(0, added)
+    before = np.append(0, np.cumsum(markers.characters))
     first = np.repeat(before[np.cumsum(counts) - counts], counts)
     starts = proof.characters + before[:-1] - first
     ends = proof.characters + before[1:] - first
