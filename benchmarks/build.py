@@ -95,7 +95,8 @@ def load_usual(source: str, out: str, _: str) -> Callable[[], object]:
 
 def load_progdata(source: str, out: str, _: str) -> Callable[[], object]:
     """(b): four variants."""
-    from progdata.builders.tokenizer import find_tokenizer, load_counter, why_not_fast
+    from progdata.builders.counter_proof import why_not_fast
+    from progdata.builders.tokenizer import find_tokenizer, load_counter
     from progdata.releases.build import build
     from progdata.releases.recipe import load_recipe
 

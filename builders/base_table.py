@@ -14,13 +14,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from progdata.builders.columns import Fields, RowRefused, read_fields
+from progdata.builders.counter_proof import counters_agree
 from progdata.builders.markers import DEFAULT, MarkerGrammar, holds_markers, holds_special_token
 from progdata.builders.progress import Mode, Segmentation, percent, segment, segment_sum
 from progdata.builders.schema import BASE, RAW_LIMIT, REJECTS, SPAN, problem_id, trace_id
 from progdata.builders.segmenters import find_segmenter
 from progdata.builders.shard_rows import Row, Shard, read_rows
 from progdata.builders.thinking import Thinking, UnusualThinking, split_completion
-from progdata.builders.tokenizer import Counter, counters_agree, load_counter
+from progdata.builders.tokenizer import Counter, load_counter
 
 SAMPLE_FIRST = 16
 SAMPLE_ONE_IN = 1_000

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from progdata.builders.segmenters import SegmentFunction
-from progdata.builders.tokenizer import Counter, TokenStarts, byte_offsets
+from progdata.builders.tokenizer import Counter, TokenStarts
+from progdata.builders.utf8 import byte_offsets
 
 Mode = Literal["joint", "segment-sum"]
 Rounding = Literal["half-even", "floor", "ceil"]

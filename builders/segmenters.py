@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from progdata.builders.errors import UsageError
 from progdata.builders.nearest import did_you_mean
 from progdata.builders.tidy import tidy
-from progdata.builders.tokenizer import TokenStarts, byte_offsets
+from progdata.builders.tokenizer import TokenStarts
+from progdata.builders.utf8 import byte_offsets
 
 SegmentFunction = Callable[[Sequence[str], TokenStarts], list[list[int]]]
 

@@ -10,7 +10,6 @@ as starting somewhere inside it; span ends lie between characters, so both count
 
 import hashlib
 import json
-import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from progdata.builders.errors import ProgdataError, UsageError, one_line
+from progdata.builders.utf8 import byte_offsets
 
 WORDS_PATTERN = r"[A-Za-z]+|[0-9]|\n+|[^\x00-\x20A-Za-z0-9]"
 """The built-in tokenizer `words`, as a regular expression.
@@ -31,9 +31,6 @@ Runs of ASCII letters, single digits, runs of newlines, and every other visible 
 token each; blanks and control characters belong to no token. `WordsCounter` counts by byte
 classes; the tests hold it equal to this expression.
 """
-
-FIRST_LEAD = -64
-"""Continuation bytes of UTF-8, 0x80 to 0xBF, are the signed bytes below this one."""
 
 _HUB_ID = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
@@ -108,7 +105,7 @@ class WordsCounter:
         self._classes = classes
 
     def starts(self, texts: Sequence[str]) -> TokenStarts:
-        encoded, sizes = _encode(texts)
+        encoded, sizes = encode(texts)
         classes = self._classes[np.frombuffer(b"".join(encoded), dtype=np.uint8)]
         run = (classes == self._LETTER) | (classes == self._NEWLINE)
         begins = run.copy()
@@ -131,7 +128,7 @@ class ReferenceCounter:
 
     def starts(self, texts: Sequence[str]) -> TokenStarts:
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        encoded, sizes = _encode(texts)
+        encoded, sizes = encode(texts)
         offsets = np.cumsum(sizes) - sizes
         starts = [
             byte_offsets(text, data)[np.array([o[0] for o in encoding.offsets], dtype=np.int64)]
@@ -162,7 +159,7 @@ class FastCounter:
         )
 
     def starts(self, texts: Sequence[str]) -> TokenStarts:
-        _, sizes = _encode(texts)
+        _, sizes = encode(texts)
         ids, edges = self._tokenizer.encode_batch_flat(list(texts))
         lengths = self._lengths[np.frombuffer(ids, dtype=np.uint32)]
         ends = np.cumsum(lengths)
@@ -276,104 +273,7 @@ def _reference(path: str) -> ReferenceCounter:
     return ReferenceCounter(path)
 
 
-@lru_cache(maxsize=4)
-def why_not_fast(path: str, fingerprint: str) -> str | None:
-    """Why the fast counter must not be used for a tokenizer file; None where it may be.
-
-    `fingerprint` is the file's, so that the answer for other content is not remembered.
-
-    It needs a byte-level BPE (then token lengths are byte lengths) and no normaliser but NFC,
-    must load the file, and must agree with the reference on every text of `probe_texts`.
-    """
-    try:
-        content = json.loads(Path(path).read_text("utf-8"))
-        reason = _unsuitable(content)
-        if reason is None and not counters_agree(path, probe_texts()):
-            reason = "fastokens and tokenizers differ on the probe texts"
-    except (ProgdataError, ImportError, ValueError, AttributeError, TypeError) as error:
-        reason = f"fastokens cannot load it: {error}"
-    return reason
-
-
-def _unsuitable(content: dict) -> str | None:
-    """The part of a tokenizer.json that rules out counting by token lengths."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    model = content.get("model") or {}
-    parts = _flatten(content.get("pre_tokenizer"), "pretokenizers")
-    byte_level = [part for part in parts if part.get("type") == "ByteLevel"]
-    normalizers = {
-        str(part.get("type")) for part in _flatten(content.get("normalizer"), "normalizers")
-    }
-    if model.get("type") != "BPE" or model.get("byte_fallback") or model.get("dropout"):
-        return "its model is not a plain byte-level BPE"
-    if not byte_level or any(part.get("add_prefix_space", True) for part in byte_level):
-        return "its pre-tokenizer is not ByteLevel without a prefix space"
-    if not set(ByteLevel.alphabet()) <= set(model.get("vocab") or ()):
-        return "its vocabulary has no token for some of the 256 bytes"
-    if normalizers - {"NFC"}:
-        return f"it normalises text by {', '.join(sorted(normalizers - {'NFC'}))}"
-    return None
-
-
-def _flatten(part: dict | None, key: str) -> list[dict]:
-    """A `Sequence` part of a tokenizer.json as the list of its members."""
-    if not part:
-        return []
-    return list(part.get(key, [])) if part.get("type") == "Sequence" else [part]
-
-
-def counters_agree(path: str, texts: Sequence[str]) -> bool:
-    """Whether both counters start their tokens in the same characters of every text."""
-    encoded, _ = _encode(texts)
-    fast, slow = load_counter(path, True).starts(texts), load_counter(path, False).starts(texts)
-    for index, data in enumerate(encoded):
-        first, second = fast.of_text(index), slow.of_text(index)
-        characters = _character_of_byte(data)
-        if len(first) != len(second) or (characters[first] != characters[second]).any():
-            return False
-    return True
-
-
-def probe_texts() -> list[str]:
-    """A fixed set of odd texts on which tokenizers are compared: 400 strings."""
-    pieces = [
-        *"abz AZ09 \t\r\n.,;:!?'\"-_(){}[]<>|\\/$^&*+=~`@#%",
-        *"é√²×≤π–—…“”\u00a0\u3000\u200b\u200d\u202e\ufeff\u0301\u0000",
-        *"你好，数学مرحباनमस्तेкириллица🙂🧑‍🚀👩‍👩‍👧é\u1e9b\u0323",
-        *[
-            "\n\n",
-            "\r\n",
-            "    ",
-            "Wait",
-            "'s",
-            "'LL",
-            "\\boxed{",
-            "<think>",
-            "</think>",
-            "1234567",
-        ],
-        *["<｜User｜>", "<|im_end|>", "<progressbar>", "[50%]", "x" * 300, "=" * 90, "\n" * 40],
-    ]
-    rng = random.Random(20260401)
-    return [
-        "".join(rng.choice(pieces) for _ in range(int(1 + rng.random() * 60))) for _ in range(400)
-    ]
-
-
-def byte_offsets(text: str, data: bytes) -> NDArray[np.int64]:
-    """The byte offset of each character of `text`, and of its end: int64[len(text) + 1]."""
-    if len(text) == len(data):
-        return np.arange(len(text) + 1)
-    return np.flatnonzero(np.frombuffer(data + b"\0", dtype=np.int8) >= FIRST_LEAD)
-
-
-def _character_of_byte(data: bytes) -> NDArray[np.int64]:
-    """The index of the character that each byte belongs to: int64[bytes]."""
-    return np.cumsum((np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80) - 1
-
-
-def _encode(texts: Sequence[str]) -> tuple[list[bytes], NDArray[np.int64]]:
+def encode(texts: Sequence[str]) -> tuple[list[bytes], NDArray[np.int64]]:
     """Each text in UTF-8, and its size in bytes."""
     encoded = [text.encode() for text in texts]
     return encoded, np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-_LEAST_CONTINUATION = -64
-"""Continuation bytes, 0x80 to 0xBF, are the signed bytes below this one."""
+FIRST_LEAD = -64
+"""The least signed byte that begins a character; those below, 0x80 to 0xBF, continue one."""
 
 
 @dataclass(frozen=True)
@@ -54,5 +54,17 @@ def characters_before(data: bytes, positions: NDArray[np.int64]) -> NDArray[np.i
     """Characters of UTF-8 `data` that begin before each byte position: int64[positions]."""
     if data.isascii():
         return positions
-    continuing = np.flatnonzero(np.frombuffer(data, dtype=np.int8) < _LEAST_CONTINUATION)
+    continuing = np.flatnonzero(np.frombuffer(data, dtype=np.int8) < FIRST_LEAD)
     return positions - np.searchsorted(continuing, positions)
+
+
+def byte_offsets(text: str, data: bytes) -> NDArray[np.int64]:
+    """The byte offset of each character of `text`, and of its end: int64[len(text) + 1]."""
+    if len(text) == len(data):
+        return np.arange(len(text) + 1)
+    return np.flatnonzero(np.frombuffer(data + b"\0", dtype=np.int8) >= FIRST_LEAD)
+
+
+def character_of_byte(data: bytes) -> NDArray[np.int64]:
+    """The index of the character that each byte belongs to: int64[bytes]."""
+    return np.cumsum(np.frombuffer(data, dtype=np.int8) >= FIRST_LEAD) - 1

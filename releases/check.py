@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from progdata.builders.atomic import TEMPORARY
 from progdata.builders.base_table import tally_rejects
+from progdata.builders.counter_proof import why_not_fast
 from progdata.builders.errors import UsageError
 from progdata.builders.restore import marker_spans, restore_base
 from progdata.builders.schema import TRACE_FIELDS, VARIANT, problem_id
 from progdata.builders.segmenters import find_segmenter
 from progdata.builders.splits import SPLITS, SplitRule, assign_splits
-from progdata.builders.tokenizer import Counter, find_tokenizer, load_counter, why_not_fast
+from progdata.builders.tokenizer import Counter, find_tokenizer, load_counter
 from progdata.builders.variants import Variant, draw_mask, replace_style
 from progdata.releases.lockfile import FileRecord, LockFile, declared_recipe, read_lock
 from progdata.releases.parts import describe

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 
 from progdata import __version__
 from progdata.builders.base_table import BaseSettings, SegmenterSettings
+from progdata.builders.counter_proof import why_not_fast
 from progdata.builders.engine import LocalEngine
 from progdata.builders.errors import ProgdataError
 from progdata.builders.sat_model import find_model
@@ -14,7 +15,6 @@ from progdata.builders.tokenizer import (
     TokenizerSource,
     find_tokenizer,
     load_counter,
-    why_not_fast,
 )
 from progdata.releases.lockfile import TokenizerRecord
 from progdata.releases.recipe import Recipe

@@ -17,8 +17,9 @@ from shared_data import TOKENIZER, needs_shared_data, read_traces
 from tokenizer_files import SLOW_KINDS, WAIT_TOKEN, byte_level_bpe
 from tokenizers import Tokenizer
 
-from progdata.builders import tokenizer
+from progdata.builders import counter_proof
 from progdata.builders.countdown import traces
+from progdata.builders.counter_proof import probe_texts, why_not_fast
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.thinking import CLOSE, OPEN
 from progdata.builders.tokenizer import (
@@ -28,12 +29,10 @@ from progdata.builders.tokenizer import (
     ReferenceCounter,
     TokenStarts,
     WordsCounter,
-    byte_offsets,
     find_tokenizer,
     load_counter,
-    probe_texts,
-    why_not_fast,
 )
+from progdata.builders.utf8 import byte_offsets
 from progdata.releases.build import build
 from progdata.releases.check import check
 from progdata.releases.recipe import Recipe
@@ -275,7 +274,7 @@ def labels_of(folder: Path) -> dict[str, list[list[int]]]:
 def reference_build(bpe, tmp_path, monkeypatch) -> Path:
     """A build whose tokens the reference counts."""
     with monkeypatch.context() as patched:
-        patched.setattr(tokenizer, "_unsuitable", lambda _: "asked for")
+        patched.setattr(counter_proof, "_unsuitable", lambda _: "asked for")
         why_not_fast.cache_clear()
         report = build(recipe(bpe), tmp_path / "reference")
     why_not_fast.cache_clear()
@@ -309,7 +308,7 @@ def test_a_fast_counter_that_is_wrong_on_a_trace_makes_the_reference_count_all(
         lengths[once[0]] -= 1
         lengths[once[1]] += 1
         monkeypatch.setattr(counter, "_lengths", lengths)
-        monkeypatch.setattr(tokenizer, "probe_texts", lambda: ["plain"])
+        monkeypatch.setattr(counter_proof, "probe_texts", lambda: ["plain"])
         why_not_fast.cache_clear()
     report = build(recipe(bpe), tmp_path / "fallen-back")
     record = report["tokenizer"]
