@@ -127,8 +127,7 @@ class LocalEngine:
                 self.workers, context, initializer=_start_worker, initargs=(self._warm_up,)
             )
             for _ in range(self.workers):  # a process starts for a task that finds none idle
-                with _ctrl_c_deferred():
-                    self._pool.submit(os.getpid)
+                _submit(self._pool, os.getpid)
         return self._pool
 
 
@@ -140,12 +139,21 @@ def _ordered(
 ) -> Iterator[Result]:
     held: deque[Future[Result]] = deque()
     for task in tasks:
-        with _ctrl_c_deferred():
-            held.append(pool.submit(function, task))
+        held.append(_submit(pool, function, task))
         if len(held) >= most:
             yield held.popleft().result()
     while held:
         yield held.popleft().result()
+
+
+def _submit(
+    pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: Any
+) -> Future[Result]:
+    with _ctrl_c_deferred():
+        try:
+            return pool.submit(function, *arguments)
+        except Exception as error:  # a worker died, and the pool fell apart in many ways
+            raise BrokenProcessPool(str(error)) from error
 
 
 @contextmanager
