@@ -18,10 +18,12 @@ def countdown(rows: int, variants: list[str] | None = None, **fields: object) ->
 
 def published(out: Path) -> dict[str, str]:
     """The sha256 of every file that a reader of the folder can see, by name."""
+    visible = (path for path in sorted(out.glob("*")) if path.name != WORK)
+    paths = [own for path in visible for own in (path, *sorted(path.rglob("*")))]
     return {
         path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and WORK not in path.relative_to(out).parts
+        for path in paths
+        if path.is_file()
     }
 
 
