@@ -1,7 +1,7 @@
 """Time a build of four variants against the usual script and against the floor, side by side.
 
 (a) usual: `datasets.map`, the `transformers` tokenizer on each segment, string joins; one variant;
-(b) progdata: all four presets from one pass, every law checked on every row;
+(b) progdata: all four presets from one pass, texts and labels proved on every row;
 (c) floor: read the same Parquet, count it once with fastokens, write the same variant tables.
 
 Input: the real traces in $PROGDATA_SHARED (default ../shared), repeated, each copy with a problem
