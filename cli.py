@@ -14,6 +14,7 @@ import typer
 
 from progdata import __version__
 from progdata.builders.errors import ProgdataError
+from progdata.verifiers.pool import CPU_SECONDS, MEMORY_MB
 
 app = typer.Typer(
     help="Construct, prove and publish progress-prediction datasets for reasoning models.",
@@ -45,6 +46,13 @@ Tokenizer = Annotated[
 Segmenter = Annotated[
     str | None,
     typer.Option(help="newline, episodes, tokens:K, sat or sat:MODEL.", metavar="NAME"),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Grading processes.", metavar="N")]
+CpuSeconds = Annotated[
+    float, typer.Option(min=0.01, help="CPU time that one answer may take.", metavar="S")
+]
+MemoryMb = Annotated[
+    int, typer.Option("--memory-mb", min=1, help="Memory that one answer may take.", metavar="M")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Read this many rows.", metavar="N")]
 Seed = Annotated[int | None, typer.Option(help="Of noise, masks and countdown.", metavar="N")]
@@ -83,6 +91,18 @@ def build(
     tokenizer: Tokenizer = None,
     segmenter: Segmenter = None,
     out: Annotated[Path, typer.Option(help="The folder to build in.")] = Path("progdata-out"),
+    verify: Annotated[
+        bool | None,
+        typer.Option("--verify/--no-verify", help="Grade answers, where there is a gold."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="all, or the verdicts whose rows stay: correct, wrong, no_answer, "
+            "gold_unparsable, timeout, error, ungraded. May be repeated.",
+            metavar="VERDICT",
+        ),
+    ] = None,
     limit: Limit = None,
     seed: Seed = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.", metavar="N")] = 1,
@@ -102,6 +122,7 @@ def build(
         variants=variant,
         tokenizer=tokenizer,
         segmenter=segmenter,
+        verify=_verify_options(verify, keep),
         limit=limit,
         seed=seed,
     )
@@ -199,6 +220,106 @@ def stats(
     print(stats_summary(report)) if not as_json else _print_json(report)
 
 
+@app.command(epilog="Example: progdata verify 'traces/*.jsonl.gz' --grader both --out verified")
+def verify(
+    source: Annotated[
+        str,
+        typer.Argument(help="As --source of build, or the folder of a build.", metavar="SOURCE"),
+    ],
+    grader: Annotated[
+        str, typer.Option(help="math-verify, deepscaler or both.", metavar="NAME")
+    ] = "math-verify",
+    out: Annotated[
+        Path | None, typer.Option(help="Write the graded traces and the report into this folder.")
+    ] = None,
+    workers: Workers = None,
+    cpu_seconds: CpuSeconds = CPU_SECONDS,
+    memory_mb: MemoryMb = MEMORY_MB,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Grade the answers of traces: verdicts, accuracy, disagreements, slowest items."""
+    from progdata.cards.verdict_tables import verify_summary
+    from progdata.releases.verified import verify_source
+    from progdata.verifiers.grading import Budget
+
+    report = verify_source(
+        source,
+        grader=grader,
+        out=out,
+        workers=workers,
+        budget=Budget(cpu_seconds, memory_mb),
+        limit=limit,
+    )
+    print(verify_summary(report)) if not as_json else _print_json(report)
+
+
+@app.command(epilog="Example: progdata lint problems.jsonl --out findings.jsonl")
+def lint(
+    problems: Annotated[
+        str,
+        typer.Argument(help="As --source of build; needs no completions.", metavar="PROBLEMS"),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Write what was found to this .jsonl file.")
+    ] = None,
+    workers: Workers = None,
+    cpu_seconds: CpuSeconds = CPU_SECONDS,
+    memory_mb: MemoryMb = MEMORY_MB,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Find golds that cannot be graded, are empty, or contradict one another."""
+    from progdata.cards.lint_tables import lint_summary
+    from progdata.releases.linted import lint_source
+
+    report = lint_source(
+        problems,
+        out=out,
+        workers=workers,
+        cpu_seconds=cpu_seconds,
+        memory_mb=memory_mb,
+        limit=limit,
+    )
+    print(lint_summary(report)) if not as_json else _print_json(report)
+
+
+bench = typer.Typer(help="Measure checkers on labelled data.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.command(epilog="Example: progdata bench answers --checker math-verify --checker strings")
+def answers(
+    pairs: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A .jsonl file with gold, pred, equal; by default the set of this package.",
+            metavar="PAIRS",
+        ),
+    ] = None,
+    checker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="math-verify, deepscaler, math-verify-direct, strings, or an import path "
+            "package.module:function. May be repeated.",
+            metavar="NAME",
+        ),
+    ] = None,
+    workers: Workers = None,
+    cpu_seconds: CpuSeconds = CPU_SECONDS,
+    memory_mb: MemoryMb = MEMORY_MB,
+    as_json: Json = False,
+) -> None:
+    """Hold answer checkers against labelled pairs: mistakes, accuracy, speed, crashes."""
+    from progdata.cards.answer_tables import bench_summary
+    from progdata.verifiers.answer_bench import bench_answers
+
+    report = bench_answers(
+        pairs, checker, workers=workers, cpu_seconds=cpu_seconds, memory_mb=memory_mb
+    )
+    print(bench_summary(report)) if not as_json else _print_json(report)
+
+
 def main() -> NoReturn:
     """Run the command line; every error becomes one line and an exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -226,6 +347,15 @@ def _fail(message: str, code: int, error: BaseException) -> NoReturn:
         raise error
     print(f"progdata: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+def _verify_options(verify: bool | None, keep: list[str] | None) -> dict[str, Any] | None:
+    """What --verify and --keep say of a recipe's `verify` section; None where they say nothing."""
+    chosen = {
+        "enabled": verify,
+        "keep": "all" if keep == ["all"] else keep,
+    }
+    return {name: value for name, value in chosen.items() if value is not None} or None
 
 
 def _print_json(content: dict[str, Any]) -> None:

@@ -31,6 +31,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 """For each field of a trace, the column names that are taken for it, the best first."""
 
+TRACES = ("problem", "completion")
+PROBLEMS = ("problem", "answer")
+"""What a source of traces needs to hold, and a source of problems, which may hold no completion."""
+
+_NAMED = {"problem": "a problem", "answer": "an answer", "completion": "a completion"}
+_COMPLETION = {"completion", "generations", "reasoning", "content"}
+
 Columns = Mapping[str, tuple[str, ...]]
 """For each field of a trace, the columns of one source that hold it, the best first."""
 
@@ -55,11 +62,23 @@ class RowRefused(ValueError):
         self.reason, self.detail = reason, detail
 
 
-def detect_columns(found: Sequence[str], named: Mapping[str, str], where: str) -> Columns:
+def needed(needs: Sequence[str]) -> str:
+    """What a source needs to hold, in words.
+
+    >>> needed(PROBLEMS)
+    'a problem and an answer'
+    """
+    return " and ".join(_NAMED[field] for field in needs)
+
+
+def detect_columns(
+    found: Sequence[str], named: Mapping[str, str], where: str, needs: Sequence[str] = TRACES
+) -> Columns:
     """The columns of a source, from the names it has and those that the recipe names.
 
-    Raises UsageError where the recipe names a field that no trace has; ProgdataError, naming the
-    columns found, where no problem or completion is among them.
+    Columns of completions are left out where none is needed. Raises UsageError where the recipe
+    names a field that no trace has; ProgdataError, naming the columns found, where one that is
+    needed is not among them.
     """
     for field, column in named.items():
         if field not in ALIASES:
@@ -76,7 +95,9 @@ def detect_columns(found: Sequence[str], named: Mapping[str, str], where: str) -
         for field, names in all_columns(named).items()
     }
     columns = {field: names for field, names in columns.items() if names}
-    if not _holds_completion(columns):
+    if "completion" not in needs:
+        columns = {field: names for field, names in columns.items() if field not in _COMPLETION}
+    elif not _holds_completion(columns):
         raise ProgdataError(
             f"{where}: no column holds a completion (looked for completion, generations, "
             f"reasoning_content + content, messages); columns found: {', '.join(found)}"
@@ -84,6 +105,11 @@ def detect_columns(found: Sequence[str], named: Mapping[str, str], where: str) -
     if "problem" not in columns and "messages" not in columns:
         raise ProgdataError(
             f"{where}: no column holds the problem (looked for {', '.join(ALIASES['problem'])}); "
+            f"columns found: {', '.join(found)}"
+        )
+    if "answer" in needs and "answer" not in columns:
+        raise ProgdataError(
+            f"{where}: no column holds the answer (looked for {', '.join(ALIASES['answer'])}); "
             f"columns found: {', '.join(found)}"
         )
     return columns
@@ -99,14 +125,19 @@ def _holds_completion(columns: Columns) -> bool:
     return bool(whole) or {"reasoning", "content"} <= columns.keys()
 
 
-def read_fields(row: Mapping[str, Any], columns: Columns) -> Fields:
-    """What a row says of its trace. Raises RowRefused where it holds none."""
+def read_fields(row: Mapping[str, Any], columns: Columns, needs: Sequence[str] = TRACES) -> Fields:
+    """What a row says of its trace; of its problem alone, with no completion, if none is needed.
+
+    Raises RowRefused where it holds none.
+    """
     problem = _problem(row, columns)
     if not problem or problem.isspace():
         raise RowRefused("empty_problem", "the problem is null or empty")
-    completion, index = _completion(row, columns)
-    if not completion or completion.isspace():
-        raise RowRefused("empty_completion", "the completion is null or empty")
+    completion, index = "", None
+    if "completion" in needs:
+        completion, index = _completion(row, columns)
+        if not completion or completion.isspace():
+            raise RowRefused("empty_completion", "the completion is null or empty")
     answer = _text(_first(row, columns, "answer"))
     finish = _text(_first(row, columns, "finish_reason"))
     if finish is None and index is not None:

@@ -1,12 +1,12 @@
 """Hub datasets as sources: `hf:org/name[:config][@revision][#split]`, streamed by `datasets`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from progdata.builders.columns import detect_columns
+from progdata.builders.columns import TRACES, detect_columns
 from progdata.builders.errors import ProgdataError, UsageError, one_line
 from progdata.builders.shard_rows import Shard
 
@@ -48,7 +48,10 @@ def find_hub_dataset(spec: str) -> dict[str, Any]:
 
 
 def hub_shards(
-    record: Mapping[str, Any], named_columns: Mapping[str, str], shard_bytes: int
+    record: Mapping[str, Any],
+    named_columns: Mapping[str, str],
+    shard_bytes: int,
+    needs: Sequence[str] = TRACES,
 ) -> Iterator[Shard]:
     """The shards of a hub dataset, given by its record and streamed by the `datasets` library."""
     from datasets import load_dataset
@@ -66,7 +69,7 @@ def hub_shards(
         )
         batches = dataset.with_format("arrow").iter(batch_size=64)
         for table in _batches_of(batches, shard_bytes):
-            columns = columns or detect_columns(table.column_names, named_columns, spec)
+            columns = columns or detect_columns(table.column_names, named_columns, spec, needs)
             names = sorted({name for names in columns.values() for name in names})
             key = f"{origin}/{first_row}/{table.num_rows}"
             name = record["repo"]

@@ -20,7 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from progdata.builders import shard_rows
-from progdata.builders.columns import Columns, RowRefused, all_columns, detect_columns
+from progdata.builders.columns import (
+    TRACES,
+    Columns,
+    RowRefused,
+    all_columns,
+    detect_columns,
+    needed,
+)
 from progdata.builders.errors import ProgdataError, UsageError, one_line
 from progdata.builders.hub_source import find_hub_dataset, hub_shards
 from progdata.builders.shard_rows import RAW_BYTES, Shard, holds_row, read_rows
@@ -42,16 +49,26 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where traces come from: `spec` as the user wrote it, and what `record` says of its bytes."""
+    """Where traces come from: `spec` as the user wrote it, and what `record` says of its bytes.
+
+    `needs` are the fields without which it is refused: `columns.TRACES` or `columns.PROBLEMS`.
+    """
 
     spec: str
     kind: str
     record: dict[str, Any]
     named_columns: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
+    needs: tuple[str, ...] = TRACES
 
 
-def find_source(spec: str, *, seed: int = 0, columns: Mapping[str, str] | None = None) -> Source:
+def find_source(
+    spec: str,
+    *,
+    seed: int = 0,
+    columns: Mapping[str, str] | None = None,
+    needs: tuple[str, ...] = TRACES,
+) -> Source:
     """The source that `spec` names, with the checksums of its files or its resolved commit.
 
     Raises UsageError for a spec of no known form, ProgdataError for one that names nothing.
@@ -63,7 +80,7 @@ def find_source(spec: str, *, seed: int = 0, columns: Mapping[str, str] | None =
             raise UsageError(f"source {spec!r}: write countdown:N with N of at least 1")
         return Source(spec, "countdown", {"spec": spec, "rows": int(rows[1]), "seed": seed})
     if spec.startswith("hf:"):
-        return Source(spec, "hub", find_hub_dataset(spec), named)
+        return Source(spec, "hub", find_hub_dataset(spec), named, needs=needs)
     paths = [spec] if Path(spec).exists() else sorted(glob.glob(spec, recursive=True))  # noqa: PTH207, the spec may be absolute
     paths = [path for path in paths if Path(path).is_file()]
     if not paths:
@@ -74,8 +91,8 @@ def find_source(spec: str, *, seed: int = 0, columns: Mapping[str, str] | None =
             raise UsageError(f"{path}: not a .jsonl, .jsonl.gz or .parquet file")
         if path != os.fsencode(path).decode("utf-8", "replace"):
             raise UsageError(f"{path!a}: the name of the file is not UTF-8; rename it")
-    files = [_file_record(path) for path in paths]
-    return Source(spec, "files", {"spec": spec, "files": files}, named, tuple(paths))
+    files = [_file_record(path, needs) for path in paths]
+    return Source(spec, "files", {"spec": spec, "files": files}, named, tuple(paths), needs)
 
 
 def read_shards(
@@ -105,7 +122,7 @@ def _shards_of(source: Source, shard_bytes: int) -> Iterator[Shard]:
     if source.kind == "countdown":
         return _countdown_shards(source, max(1, COUNTDOWN_ROWS * shard_bytes // SHARD_BYTES))
     if source.kind == "hub":
-        return hub_shards(source.record, source.named_columns, shard_bytes)
+        return hub_shards(source.record, source.named_columns, shard_bytes, source.needs)
     return _file_shards(source, shard_bytes)
 
 
@@ -147,7 +164,7 @@ def _line_shards(
     source: Source, path: str, record: dict[str, Any], shard_bytes: int
 ) -> Iterator[Shard]:
     shards = _cut_lines(path, record, _DETECT_BYTES)
-    columns = _detect_in_rows(shards, source.named_columns, path)
+    columns = _detect_in_rows(shards, source, path)
     for shard in _cut_lines(path, record, shard_bytes):
         yield replace(shard, columns=columns)
 
@@ -209,8 +226,8 @@ def _skip_line(stream: IO[bytes] | gzip.GzipFile, chunk_bytes: int) -> bytes:
     return b""
 
 
-def _detect_in_rows(shards: Iterator[Shard], named: Mapping[str, str], path: str) -> Columns:
-    """The columns of a JSON lines file, whose first rows must hold a problem and a completion.
+def _detect_in_rows(shards: Iterator[Shard], source: Source, path: str) -> Columns:
+    """The columns of a JSON lines file, whose first rows must hold what the source needs.
 
     A column may first appear further down, so every known name is looked for in every row.
     """
@@ -225,10 +242,10 @@ def _detect_in_rows(shards: Iterator[Shard], named: Mapping[str, str], path: str
         what = f"none of the first {_DETECT_ROWS} rows is a JSON object ({refused})"
         raise ProgdataError(
             f"{path}: {what if refused else 'the file holds no row'}; "
-            "expected one object with a problem and a completion a line"
+            f"expected one object with {needed(source.needs)} a line"
         )
-    detect_columns(list(found), named, path)
-    return all_columns(named)
+    detect_columns(list(found), source.named_columns, path, source.needs)
+    return all_columns(source.named_columns)
 
 
 def _parquet_shards(
@@ -237,7 +254,9 @@ def _parquet_shards(
     first_row = 1
     try:
         with pq.ParquetFile(path) as file:
-            columns = detect_columns(file.schema_arrow.names, source.named_columns, path)
+            columns = detect_columns(
+                file.schema_arrow.names, source.named_columns, path, source.needs
+            )
             names = sorted({name for names in columns.values() for name in names})
             size = sum(
                 file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)
@@ -267,7 +286,7 @@ def _parquet_shards(
         ) from error
 
 
-def _file_record(path: str) -> dict[str, Any]:
+def _file_record(path: str, needs: Sequence[str]) -> dict[str, Any]:
     """The name, size and sha256 of an input file. Raises ProgdataError for an empty one."""
     try:
         size = Path(path).stat().st_size
@@ -276,9 +295,7 @@ def _file_record(path: str) -> dict[str, Any]:
     except OSError as error:
         raise ProgdataError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not size:
-        raise ProgdataError(
-            f"{path}: the file is empty; expected rows with a problem and a completion"
-        )
+        raise ProgdataError(f"{path}: the file is empty; expected rows with {needed(needs)}")
     return {"name": path, "bytes": size, "sha256": digest}
 
 

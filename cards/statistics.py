@@ -82,6 +82,17 @@ def quantiles(values: NDArray[np.int64] | Sequence[int]) -> dict[str, float]:
     return {"mean": round(float(numbers.mean()), 2)} | named
 
 
+def accuracy_of(verdicts: Mapping[str, int]) -> dict[str, Any]:
+    """Counts by verdict, and the share of correct ones among those that say something.
+
+    `gold_unparsable`, `timeout`, `error` and rows without a gold are no evidence either way, and
+    are left out of `accuracy`; it is None where nothing is left.
+    """
+    decided = sum(verdicts.get(name, 0) for name in ("correct", "wrong", "no_answer"))
+    accuracy = _share(verdicts.get("correct", 0), decided)
+    return {"verdicts": dict(sorted(verdicts.items())), "decided": decided, "accuracy": accuracy}
+
+
 def survival(tally: Mapping[str, Any]) -> dict[str, Any]:
     """What each context shows of a variant: shares of markers and traces, and of label deciles."""
     total = np.array(tally["labels"])

@@ -27,6 +27,7 @@ def build_summary(report: Mapping[str, Any], out: Path, seconds: float) -> str:
             f"{report['rows_in']:,} rows in, {report['rows_out']:,} out, "
             f"{report['rows_rejected']:,} rejected, {seconds:.1f} s",
             *_rejects(report),
+            *_verdicts(report.get("verify")),
             "",
             stats_summary(report),
             "",
@@ -58,7 +59,7 @@ def stats_summary(report: Mapping[str, Any]) -> str:
                         name,
                         own["markers"],
                         own["masked"],
-                        *(_percent(own["contexts"][c]["markers"]) for c in contexts),
+                        *(percent(own["contexts"][c]["markers"]) for c in contexts),
                     ]
                     for name, own in variants.items()
                 ],
@@ -96,13 +97,20 @@ def _label_block(variants: Mapping[str, Any]) -> str:
         [
             name,
             *(
-                _percent(sum(own["label_histogram"][low:high]) / max(own["markers"], 1))
+                percent(sum(own["label_histogram"][low:high]) / max(own["markers"], 1))
                 for low, high in bounds
             ),
         ]
         for name, own in variants.items()
     ]
     return table(header, rows)
+
+
+def _verdicts(verify: Mapping[str, Any] | None) -> list[str]:
+    if verify is None:
+        return []
+    counts = ", ".join(f"{rows:,} {name}" for name, rows in verify["verdicts"].items())
+    return [f"  answers by {verify['grader']}: {counts}"] if counts else []
 
 
 def _rejects(report: Mapping[str, Any]) -> list[str]:
@@ -117,7 +125,8 @@ class _Right(float):
     """A share, shown in percent."""
 
 
-def _percent(share: float | None) -> _Right:
+def percent(share: float | None) -> _Right:
+    """A share as a cell that shows percent; a dash for None."""
     return _Right("nan" if share is None else share)
 
 

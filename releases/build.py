@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas  # noqa: F401, pyarrow imports it later where it would swallow a ctrl-C
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from progdata import __version__
@@ -51,6 +52,7 @@ from progdata.releases.rejects import describe_rejects, write_rejects
 from progdata.releases.report import make_report
 from progdata.releases.workspace import LOCK_FILE, Workspace, open_workspace, refuse_strangers
 from progdata.verifiers.laws import LawSettings
+from progdata.verifiers.verify_rows import VerifySettings, verify_rows
 
 
 def build(
@@ -138,7 +140,8 @@ def _make_base(
                 yield key, shard
 
     rows = size = 0
-    for key, counted, text_bytes in engine.run(BaseMaker(store, inputs.settings), missing()):
+    maker = BaseMaker(store, inputs.settings, inputs.verify)
+    for key, counted, text_bytes in engine.run(maker, missing()):
         rows, size = rows + counted, size + text_bytes
         display.update(shards[key].share, rows, size)
     display.update(1.0, rows, size)
@@ -147,26 +150,32 @@ def _make_base(
 
 @dataclass(frozen=True)
 class BaseMaker:
-    """The task of the first stage: a shard of source rows becomes a committed base shard."""
+    """The task of the first stages: a shard of source rows becomes a committed base shard, with
+    verdicts where `verify` is given."""
 
     store: ShardStore
     settings: BaseSettings
+    verify: VerifySettings | None
 
     def __call__(self, task: tuple[str, Shard]) -> tuple[str, int, int]:
         """The shard's key, its rows, and its bytes of text."""
         key, shard = task
         made = build_base(shard, self.settings)
-        base = made.base
+        base, rejects, verdicts = made.base, made.rejects, {}
         for column in WORKING:
             base = base.append_column(column, made.working[column.name])
+        if self.verify is not None:
+            verified = verify_rows(base, base["row"], shard.file, self.verify)
+            base, verdicts = verified.base.filter(verified.kept), verified.counts
+            rejects = pa.concat_tables([rejects, verified.rejects])
         summary = {
             "key": key,
             "file": shard.file,
             "rows_in": made.rows_in,
-            "rejected": made.rejected,
+            "verdicts": verdicts,
             "sample": made.sample,
         }
-        self.store.commit(key, {"base": base, "rejects": made.rejects}, summary)
+        self.store.commit(key, {"base": base, "rejects": rejects}, summary)
         return key, made.rows_in, made.base.nbytes
 
 

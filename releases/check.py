@@ -33,6 +33,7 @@ from progdata.verifiers.laws import (
     check_segments,
 )
 from progdata.verifiers.texts import ProvenTexts
+from progdata.verifiers.verify_rows import check_verdicts
 
 REPORT = "reports/build.json"
 
@@ -219,7 +220,7 @@ def _check_row_group(
 
 
 def _check_counts(build: _Build, table: pa.Table, base: pa.Table) -> Iterator[Violation]:
-    """Laws 2 and 5: progress and segments are what tokenizer and segmenter give.
+    """Laws 2 and 5: progress, segments and verdicts are what tokenizer, segmenter, grader give.
 
     What `sat` gives is not asked again: its model may not be at hand.
     """
@@ -229,6 +230,7 @@ def _check_counts(build: _Build, table: pa.Table, base: pa.Table) -> Iterator[Vi
         cut = recipe.segmenter.model_dump(exclude={"min_tokens"})
         min_tokens = recipe.segmenter.min_tokens
         yield from check_segments(base, find_segmenter(**cut), build.counter, min_tokens)
+    yield from check_verdicts(base, recipe.verify_settings())
 
 
 def _check_aligned(

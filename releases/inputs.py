@@ -18,6 +18,7 @@ from progdata.builders.tokenizer import (
 )
 from progdata.releases.lockfile import TokenizerRecord
 from progdata.releases.recipe import Recipe
+from progdata.verifiers.verify_rows import VerifySettings
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,15 @@ class Inputs:
     tokenizer: TokenizerSource
     settings: BaseSettings
     segmenter_sha256: str | None
+    verify: VerifySettings | None
     slow_because: str | None = None  # why the reference tokenizer counts, where it does
 
     @property
     def settings_key(self) -> str:
         """A hash of all that can change the base rows of a shard; the tokenizer by its content."""
         settings = asdict(self.settings) | {"tokenizer_path": self.tokenizer.fingerprint}
-        return content_id(repr(settings), str(self.segmenter_sha256), __version__)
+        verify = self.verify.key if self.verify else ""
+        return content_id(repr(settings), str(self.segmenter_sha256), verify, __version__)
 
     @property
     def build_id(self) -> str:
@@ -83,7 +86,7 @@ def find_inputs(recipe: Recipe) -> Inputs:
         special_tokens=any(variant.special for variant in recipe.variants),
     )
     fingerprint = model.fingerprint if model is not None else None
-    return Inputs(recipe, sources, tokenizer, settings, fingerprint)
+    return Inputs(recipe, sources, tokenizer, settings, fingerprint, recipe.verify_settings())
 
 
 @dataclass(frozen=True)

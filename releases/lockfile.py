@@ -21,7 +21,10 @@ from progdata.releases.workspace import LOCK_FILE
 
 FORMAT = 1
 
-_RECORDED = ("pyarrow", "numpy", "tokenizers", "fastokens", "wtpsplit", "datasets")
+_RECORDED = (
+    "pyarrow", "numpy", "tokenizers", "fastokens", "wtpsplit", "datasets",
+    "math-verify", "latex2sympy2_extended", "sympy", "gmpy2",
+)  # fmt: skip
 """Packages whose version can change a build."""
 
 

@@ -25,6 +25,9 @@ from progdata.builders.prompts import find_profile
 from progdata.builders.segmenters import SEGMENTERS
 from progdata.builders.splits import OOD_TOKENS
 from progdata.builders.variants import PRESETS, Variant, find_preset
+from progdata.verifiers.pool import CPU_SECONDS, MEMORY_MB
+from progdata.verifiers.verdicts import STATUSES, GraderName
+from progdata.verifiers.verify_rows import UNGRADED, VerifySettings
 
 DEFAULT_SOURCE = "countdown:1000"
 
@@ -129,6 +132,48 @@ class SplitSection(_Section):
     ood_siblings: Literal["reject", "ood"] = "reject"
 
 
+class VerifySection(_Section):
+    """How answers are graded (see `verifiers.verify_rows`), and which verdicts stay.
+
+    `keep` is `all`, a verdict or a list of verdicts; `ungraded` is one, of rows without a gold.
+    A bare `on` or `off` stands for `enabled`.
+    """
+
+    enabled: bool = True
+    grader: GraderName = "math-verify"
+    keep: Literal["all"] | list[str] = "all"
+    cpu_seconds: float = Field(default=CPU_SECONDS, gt=0)
+    memory_mb: int = Field(default=MEMORY_MB, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        return {"enabled": value} if isinstance(value, bool) else value
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) and value != "all" else value
+
+    @field_validator("keep")
+    @classmethod
+    def _known_verdicts(cls, value: Any) -> Any:
+        known = (*STATUSES, UNGRADED)
+        for name in () if value == "all" else value:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise ValueError(f"unknown verdict {name!r}{hint}; choose from {', '.join(known)}")
+        if not value:
+            raise ValueError("name at least one verdict, or all")
+        return value
+
+    @model_validator(mode="after")
+    def _keeps_what_is_graded(self) -> "VerifySection":
+        if not self.enabled and self.keep != "all":
+            raise ValueError("keep needs verdicts: switch verify on")
+        return self
+
+
 class VariantSection(_Section):
     """A variant of the user's own: a name and the three axes."""
 
@@ -158,6 +203,7 @@ class Recipe(_Section):
     markers: MarkerSection = MarkerSection()
     policies: PolicySection = PolicySection()
     splits: SplitSection = SplitSection()
+    verify: VerifySection = VerifySection()
     prompt_profile: str = "deepscaler"
     seed: int = 0
     limit: int | None = Field(default=None, ge=1)
@@ -194,6 +240,14 @@ class Recipe(_Section):
         escaped = self.policies.marked_traces == "escape"
         return MarkerGrammar(self.markers.tag, self.markers.format, escaped=escaped)
 
+    def verify_settings(self) -> VerifySettings | None:
+        """How rows are verified; None where they are not."""
+        own = self.verify
+        if not own.enabled:
+            return None
+        keep = None if own.keep == "all" else tuple(own.keep)
+        return VerifySettings(own.grader, keep, own.cpu_seconds, own.memory_mb)
+
     def build_variants(self) -> list[Variant]:
         return [Variant(**variant.model_dump()) for variant in self.variants]
 
@@ -205,6 +259,7 @@ _SECTIONS: dict[str, type[_Section]] = {
     "markers": MarkerSection,
     "policies": PolicySection,
     "splits": SplitSection,
+    "verify": VerifySection,
 }
 
 
@@ -215,7 +270,12 @@ def load_recipe(path: str | None = None, **overrides: Any) -> Recipe:
     that names the file and the field that is wrong.
     """
     content = _read_yaml(path) if path else {}
-    content |= {name: value for name, value in overrides.items() if value is not None}
+    for name, value in overrides.items():
+        own = content.get(name)
+        if isinstance(own, dict) and isinstance(value, dict):
+            content[name] = own | value
+        elif value is not None:
+            content[name] = value
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:

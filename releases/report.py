@@ -1,5 +1,6 @@
 """`reports/build.json`: what a build took in, gave out and refused, and how its labels lie."""
 
+from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -7,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from progdata.builders.splits import SPLITS
-from progdata.cards.statistics import add_tallies, quantiles, survival
+from progdata.cards.statistics import accuracy_of, add_tallies, quantiles, survival
 from progdata.releases.lockfile import TokenizerRecord
 from progdata.releases.plan import Plan
 from progdata.releases.recipe import Recipe
 from progdata.releases.rejects import Rejected
 
-STAGES = ("read", "think", "progress", "duplicates", "splits")
+STAGES = ("read", "think", "progress", "verify", "duplicates", "splits")
 """The stages that can refuse a row, in order (law 4: rows in = rows out + rejected)."""
 
 
@@ -47,6 +48,7 @@ def make_report(
         "tokenizer": tokenizer.model_dump(),
         "segmenter": recipe.segmenter.model_dump(),
         "progress": {"mode": recipe.progress, "sample": _sample(summaries)},
+        "verify": _verify(recipe, summaries),
         "variants": {
             variant.name: {
                 "settings": variant.model_dump(exclude={"name"}),
@@ -68,6 +70,14 @@ def _stages(rows_in: int, rejected: Rejected) -> list[dict[str, Any]]:
         )
         rows_in = rows_out
     return stages
+
+
+def _verify(recipe: Recipe, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What the verify stage found on the rows that came to it; None where it is off."""
+    if not recipe.verify.enabled:
+        return None
+    verdicts = sum((Tally(summary["verdicts"]) for summary in summaries), Tally())
+    return recipe.verify.model_dump(exclude={"enabled"}) | accuracy_of(verdicts)
 
 
 def _sample(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ SHARED = Path(
     os.environ.get("PROGDATA_SHARED") or Path(__file__).resolve().parent.parent.parent / "shared"
 )
 TRACES = SHARED / "data" / "traces"
+ANSWERS = SHARED / "data" / "answers"
+BENCHMARKS = SHARED / "data" / "benchmarks"
 TOKENIZER = SHARED / "data" / "tokenizers" / "deepscaler"
 
 needs_shared_data = pytest.mark.skipif(
@@ -23,5 +25,18 @@ needs_shared_data = pytest.mark.skipif(
 
 def read_traces(name: str) -> Iterator[dict[str, Any]]:
     """The rows of a file of real traces."""
-    with gzip.open(TRACES / name, "rt", encoding="utf-8") as lines:
+    yield from read_rows(TRACES / name)
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file of JSON lines, compressed by gzip or not."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def benchmark_golds() -> dict[str, list[str]]:
+    """The golds of each benchmark, by its name."""
+    return {
+        path.name.partition(".")[0]: [str(row["answer"]) for row in read_rows(path)]
+        for path in sorted(BENCHMARKS.glob("*.jsonl.gz"))
+    }

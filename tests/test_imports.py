@@ -22,7 +22,12 @@ FLOORS = ("builders", "verifiers", "cards", "releases", "training_refs", "cli")
 
 HEAVY = ("torch", "transformers", "datasets", "sympy", "pyarrow", "numpy", "polars", "tokenizers")
 
-PACKAGE_DATA = ("py.typed", "cards/card.md.jinja", "builders/prompt_profiles.yaml")
+PACKAGE_DATA = (
+    "py.typed",
+    "cards/card.md.jinja",
+    "builders/prompt_profiles.yaml",
+    "verifiers/labelled_answers.jsonl",
+)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,6 @@
-"""The laws of a progress dataset as checks, and the checks of answers and contamination."""
+"""Checks of what progdata makes: answers, and the laws of a dataset."""
+
+from progdata.verifiers.grading import grade, grade_all
+from progdata.verifiers.verdicts import Verdict
+
+__all__ = ["Verdict", "grade", "grade_all"]
