@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from heapq import nlargest
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +25,7 @@ from progdata.cards.statistics import accuracy_of
 from progdata.releases.lockfile import read_lock
 from progdata.releases.workspace import LOCK_FILE
 from progdata.verifiers.grading import Budget, grade_all
-from progdata.verifiers.verdicts import GraderName, Verdict
+from progdata.verifiers.verdicts import GRADERS, GraderName, Verdict
 from progdata.verifiers.verify_rows import UNGRADED, grading_versions
 
 BLOCK = 2_000
@@ -145,16 +145,14 @@ def verify_source(
 
 def _named_graders(name: str) -> tuple[GraderName, ...]:
     """The graders that a name stands for. Raises UsageError for an unknown one."""
-    known = get_args(GraderName)
-    if name == "both":
-        return known
-    if name not in known:
-        choices = (*known, "both")
+    chosen: tuple[GraderName, ...] = tuple(own for own in GRADERS if name in (own, "both"))
+    if not chosen:
+        choices = (*GRADERS, "both")
         raise UsageError(
             f"unknown grader {name!r}{did_you_mean(name, choices)}; "
             f"choose from {', '.join(choices)}"
         )
-    return (name,)
+    return chosen
 
 
 def _files_of_build(spec: str) -> str | None:

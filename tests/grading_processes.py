@@ -89,24 +89,24 @@ def working(pool: GradingPool) -> psutil.Process:
 
 
 class Peaks:
-    """The most memory in MB that a supervisor and a worker of it held while watched."""
+    """The most that a supervisor and a worker of it held while watched: MB, and sockets."""
 
     supervisor = 0.0
     worker = 0.0
-    sockets = 0  # to a network, of any of them
+    sockets = 0
 
 
 @contextmanager
-def memory_watched(supervisor: psutil.Process) -> Iterator[Peaks]:
-    """Watch a supervisor and its workers every ten milliseconds."""
+def memory_watched(supervisor: psutil.Process, seconds: float = 0.01) -> Iterator[Peaks]:
+    """Look at a supervisor and its workers every so often."""
     peaks, over = Peaks(), threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.01):
+        while not over.wait(seconds):
             peaks.supervisor = max(peaks.supervisor, megabytes(supervisor))
             for worker in supervisor.children():
                 peaks.worker = max(peaks.worker, megabytes(worker))
-                peaks.sockets += network_sockets(worker)
+                peaks.sockets = max(peaks.sockets, sockets(worker))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -125,11 +125,12 @@ def megabytes(process: psutil.Process) -> float:
         return 0.0
 
 
-def network_sockets(process: psutil.Process) -> int:
-    """How many sockets to a network a process has, 0 where it is gone."""
+def sockets(process: psutil.Process) -> int:
+    """How many sockets a process has; 0 where it is gone, or the system does not say."""
     try:
-        return len(process.net_connections(kind="inet"))
-    except psutil.Error:
+        descriptors = list(Path(f"/proc/{process.pid}/fd").iterdir())
+        return sum(str(own.readlink()).startswith("socket:") for own in descriptors)
+    except OSError:
         return 0
 
 

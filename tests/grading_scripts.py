@@ -289,7 +289,7 @@ def grade_hostile(canary: str, cpu_seconds: str, memory_mb: str) -> None:
     said: dict[str, Any] = {"libraries": [own.path for own in supervisor.memory_maps()]}
     for grader in GRADERS:
         begun = time.monotonic()
-        with memory_watched(supervisor) as peaks:
+        with memory_watched(supervisor, 0.05) as peaks:
             verdicts = grade_all(
                 golds=[gold for _, gold, _ in items],
                 completions=[f"<think></think>{text}" for _, _, text in items],

@@ -5,7 +5,7 @@ import re
 import sysconfig
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from grading_processes import request, script
@@ -55,7 +55,7 @@ class Code(NamedTuple):
         return self.by.endswith(GENERATORS) or self.file.startswith((*INSTALLED, "<frozen"))
 
 
-def code_of(requests: list[dict[str, object]], folder: Path) -> list[Code]:
+def code_of(requests: list[dict[str, Any]], folder: Path) -> list[Code]:
     path = folder / "requests.json"
     path.write_text(json.dumps(requests))
     lines = script("record_code", path).output(600).splitlines()
@@ -68,7 +68,7 @@ def test_no_text_of_an_input_becomes_code(tmp_path: Path):
     canary.write_text("5")
     pairs = [(own.gold, own.answer) for own in hostile_answers(canary)]
     pairs += [(row["gold"], row["answer"]) for row in read_rows(ANSWERS / "hostile.jsonl.gz")]
-    requests: list[dict[str, object]] = []
+    requests: list[dict[str, Any]] = []
     for gold, text in pairs:
         found = find_answer(text)
         said = {"answer": found.latex} if found else {"answer": None, "text": text}
