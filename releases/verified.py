@@ -66,6 +66,10 @@ VERIFIED = pa.schema(
 `deepscaler_rule` too. It is itself a source."""
 
 
+Found = dict[GraderName, list[Verdict | None]]
+"""The verdicts of each grader on some rows; None where a row has no gold."""
+
+
 @dataclass
 class _Tally:
     """What one grader found so far."""
@@ -112,7 +116,7 @@ def verify_source(
     with ExitStack() as files:
         writer = _open(files, out, graders)
         for block in _blocks(_read(read_shards([source], limit=limit), unreadable)):
-            found = {name: _grade(block, name, workers, budget) for name in graders}
+            found: Found = {name: _grade(block, name, workers, budget) for name in graders}
             rows += len(block)
             for name in graders:
                 _count(tallies[name], block, found[name])
@@ -217,9 +221,7 @@ def _count(tally: _Tally, block: Sequence[_Row], verdicts: Sequence[Verdict | No
     tally.slowest = nlargest(SLOWEST, tally.slowest + slow, key=lambda own: own["seconds"])
 
 
-def _disagreeing(
-    block: Sequence[_Row], found: dict[GraderName, list[Verdict | None]]
-) -> Iterator[dict[str, Any]]:
+def _disagreeing(block: Sequence[_Row], found: Found) -> Iterator[dict[str, Any]]:
     """The rows that one grader calls correct and the other does not."""
     for row, *verdicts in zip(block, *found.values(), strict=True):
         if len({verdict.correct for verdict in verdicts if verdict is not None}) > 1:
@@ -271,9 +273,7 @@ def _open(
     )
 
 
-def _table(
-    block: Sequence[_Row], found: dict[GraderName, list[Verdict | None]], schema: pa.Schema
-) -> pa.Table:
+def _table(block: Sequence[_Row], found: Found, schema: pa.Schema) -> pa.Table:
     first, *others = found
     rows = []
     for i, row in enumerate(block):
