@@ -89,7 +89,7 @@ def working(pool: GradingPool) -> psutil.Process:
 
 
 class Peaks:
-    """The most that a supervisor and a worker of it held while watched: MB, and sockets."""
+    """The most that a supervisor and a worker of it held while watched: MB, and sockets to a network."""
 
     supervisor = 0.0
     worker = 0.0
@@ -106,7 +106,7 @@ def memory_watched(supervisor: psutil.Process, seconds: float = 0.01) -> Iterato
             peaks.supervisor = max(peaks.supervisor, megabytes(supervisor))
             for worker in supervisor.children():
                 peaks.worker = max(peaks.worker, megabytes(worker))
-                peaks.sockets = max(peaks.sockets, sockets(worker))
+                peaks.sockets = max(peaks.sockets, network_sockets(worker))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -125,12 +125,11 @@ def megabytes(process: psutil.Process) -> float:
         return 0.0
 
 
-def sockets(process: psutil.Process) -> int:
-    """How many sockets a process has; 0 where it is gone, or the system does not say."""
+def network_sockets(process: psutil.Process) -> int:
+    """How many sockets to a network a process has, 0 where it is gone."""
     try:
-        descriptors = list(Path(f"/proc/{process.pid}/fd").iterdir())
-        return sum(str(own.readlink()).startswith("socket:") for own in descriptors)
-    except OSError:
+        return len(process.net_connections(kind="inet"))
+    except psutil.Error:
         return 0
 
 
