@@ -4,6 +4,7 @@ r"""Grade answers: `grade` for one completion, `grade_all` for many.
 'correct'
 """
 
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -43,8 +44,10 @@ class Budget:
     memory_mb: int = MEMORY_MB
 
     def __post_init__(self) -> None:
-        if not self.cpu_seconds > 0 or self.memory_mb < 1:
-            raise UsageError("a grading budget needs more than 0 CPU seconds and 1 MB of memory")
+        if not 0 < self.cpu_seconds < math.inf or self.memory_mb < 1:
+            raise UsageError(
+                "a grading budget needs more than 0 CPU seconds, not endlessly many, and 1 MB"
+            )
 
 
 def grade(
@@ -235,7 +238,7 @@ class _Cache:
         key = blake2b(repr(sorted(request.items())).encode("utf-8", "surrogatepass")).digest()
         with self._lock:
             known = self._known.get(key)
-            if known is not None:
+            if known is not None and not _failed(known):
                 self._known.move_to_end(key)
                 return known
             future = self._known[key] = pool.submit(request)
@@ -253,6 +256,11 @@ class _Cache:
                 self._known[key] = done.result()
             else:
                 del self._known[key]
+
+
+def _failed(known: Asked) -> bool:
+    """Whether a pool has just failed to answer, so that it is worth asking again."""
+    return isinstance(known, Future) and known.done() and known.exception() is not None
 
 
 _cache = _Cache()

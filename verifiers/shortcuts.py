@@ -23,7 +23,7 @@ SHORT = 300
 """Characters up to which the normaliser's backtracking expressions are safe anywhere."""
 
 _ARITHMETIC = re.compile(r"[0-9+*/() -]{1,100}")
-_LAST_LETTER = re.compile(r"[\d}\s)]\s*([A-Za-z])\s*$")
+_LAST_LETTER = re.compile(r"(?<=[\d}\s)])[A-Za-z]\Z")
 _QUOTIENT = re.compile(r"\s*-?\d+/-?\d+\s*")
 
 
@@ -56,8 +56,8 @@ def decide(gold: Gold, answer: str) -> Comparison | None:
     if convention is not None:
         return found(*convention)
     if gold_normal and gold_normal == answer_normal:
-        ends = _LAST_LETTER.search(gold.latex), _LAST_LETTER.search(answer)
-        if ends[0] and ends[1] and ends[0][1] != ends[1][1]:
+        ends = [_LAST_LETTER.search(own.rstrip()[-2:]) for own in (gold.latex, answer)]
+        if ends[0] and ends[1] and ends[0][0] != ends[1][0]:
             return found(False, "other letter at the end")
         return found(True, "same normal form")
     numbers = as_rational(gold_normal), as_rational(answer_normal)
