@@ -16,6 +16,9 @@ import psutil
 from progdata.verifiers.frames import READ_BYTES, READY, Decoder, encode, write_all
 from progdata.verifiers.pool import GradingPool
 
+PATIENCE = 300.0
+"""Seconds after which a test that waits has failed; machines that run other work are slow."""
+
 ENDLESS = ("$5$", "9^{9^{9^{9}}}")
 """A gold and an answer that take more CPU time than anyone has."""
 
@@ -61,7 +64,7 @@ def sum_of_terms(count: int) -> tuple[str, str]:
 
 def statuses(pool: GradingPool, requests: list[dict[str, Any]]) -> list[str]:
     """The statuses of all, asked at once."""
-    return [future.result(300)["status"] for future in [pool.submit(own) for own in requests]]
+    return [future.result(PATIENCE)["status"] for future in [pool.submit(own) for own in requests]]
 
 
 def supervisor_of(pool: GradingPool) -> psutil.Process:
@@ -73,7 +76,7 @@ def workers_of(pool: GradingPool) -> list[psutil.Process]:
     return supervisor_of(pool).children()
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """What the condition gives, once it is true."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -89,11 +92,11 @@ def working(pool: GradingPool) -> psutil.Process:
 
 
 class Peaks:
-    """The most that a supervisor and a worker of it held while watched: MB, and sockets to a network."""
+    """The most that a supervisor and a worker of it held while watched, in MB and sockets."""
 
     supervisor = 0.0
     worker = 0.0
-    sockets = 0
+    sockets = 0  # to a network
 
 
 @contextmanager
@@ -153,7 +156,7 @@ class Script:
             env=os.environ | {MARK: self.mark} | environment,
         )
 
-    def output(self, seconds: float = 240) -> str:
+    def output(self, seconds: float = PATIENCE) -> str:
         """What it printed; it must end well, and say nothing on its standard error."""
         try:
             output, errors = self.process.communicate(timeout=seconds)
@@ -166,7 +169,7 @@ class Script:
     def kill(self) -> None:
         """As `kill -9` does, which reaches this process alone."""
         self.process.kill()
-        self.process.wait(60)
+        self.process.wait(PATIENCE)
 
     def line(self) -> str:
         """The next line that it prints."""
@@ -213,7 +216,7 @@ class RawSupervisor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=PATIENCE)
 
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()

@@ -26,6 +26,7 @@ import psutil
 from grading_processes import (
     ENDLESS,
     PAIRS,
+    PATIENCE,
     megabytes,
     memory_watched,
     request,
@@ -53,7 +54,7 @@ def family() -> list[psutil.Process]:
 
 
 def start() -> None:
-    assert pool.submit(request(*PAIRS[0][:2])).result(60)["status"] == EXPECTED[0]
+    assert pool.submit(request(*PAIRS[0][:2])).result(PATIENCE)["status"] == EXPECTED[0]
 
 
 def grade_sums(numbers: Sequence[int], shift: int = 0) -> set[str]:
@@ -87,10 +88,10 @@ def take_too_much_memory() -> None:
 
 
 def supervise_impatiently() -> None:
-    """A supervisor that waits a second for an item by the wall clock, and not a minute."""
+    """A supervisor that lets an item stand still for a second, and not a minute."""
     from progdata.verifiers import supervisor
 
-    supervisor.WALL_SECONDS, supervisor.WALL_FACTOR = 1, 1
+    supervisor.STILL_SECONDS = 1
     sys.argv = ["supervisor", "1"]
     supervisor.main()
 
@@ -159,7 +160,7 @@ def end(how: str) -> None:
     if how == "with more pools":
         pools = [GradingPool(1) for _ in range(3)]
         for own in [own.submit(request(*PAIRS[0][:2])) for own in pools]:
-            assert own.result(60)["status"] == EXPECTED[0]
+            assert own.result(PATIENCE)["status"] == EXPECTED[0]
 
 
 def use_up_processes() -> None:
@@ -170,7 +171,7 @@ def use_up_processes() -> None:
         if n == 1:
             before = me.num_fds(), threading.active_count()
         for own in [pool.submit(request(*ENDLESS, cpu_seconds=0.1)) for _ in range(3)]:
-            assert own.result(60)["status"] == "timeout"
+            assert own.result(PATIENCE)["status"] == "timeout"
         supervisor_of(pool).kill()
         start()
         assert [own for own in family() if own.status() == psutil.STATUS_ZOMBIE] == []
@@ -184,18 +185,23 @@ def interrupt_grading() -> None:
     """ctrl-C three times while hostile items are graded, and others in between."""
     assert grade_sums(range(10)) == {"correct"}
     for n in range(3):
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-        begun = time.monotonic()
+        sent: list[float] = []
+        threading.Timer(0.5, interrupt_this, [sent]).start()
         hostile = [f"$9^{{9^{{9^{{9}}}}}}+{n}{k}$" for k in range(4)]
         try:
-            grade_all(golds=["$5$"] * 4, completions=hostile, cpu_seconds=1)
+            grade_all(golds=["$5$"] * 4, completions=hostile, cpu_seconds=3)
         except KeyboardInterrupt:
-            assert 0.4 < time.monotonic() - begun < 1.5
+            assert time.monotonic() - sent[0] < 2
         else:
             raise AssertionError("not interrupted")
         fresh = range(100 * n + 100, 100 * n + 110)
         assert grade_sums(fresh) == {"correct"}
         assert grade_sums(fresh, shift=1) == {"wrong"}
+
+
+def interrupt_this(sent: list[float]) -> None:
+    sent.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def interrupt_at_any_moment() -> None:
@@ -209,7 +215,7 @@ def interrupt_at_any_moment() -> None:
 
     def check(asked: "list[tuple[int, Future[dict[str, Any]]]]") -> None:
         for n, future in asked:
-            assert int(future.result(100)["gold_normal"]) == n
+            assert int(future.result(PATIENCE)["gold_normal"]) == n
 
     random.seed(0)
     signal.signal(signal.SIGALRM, interrupt)
@@ -252,7 +258,7 @@ def leave_a_fork_behind() -> None:
     """A child that lives on after its parent and never grades."""
     start()
     if os.fork() == 0:
-        time.sleep(60)
+        time.sleep(600)
         os._exit(0)
     print("forked", flush=True)
     time.sleep(600)
@@ -265,7 +271,7 @@ def ignore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
     endless = request(*ENDLESS, cpu_seconds=0.3)
     asked = [pool.submit(own) for own in (endless, request(*PAIRS[0][:2]), endless)]
-    assert [own.result(30)["status"] for own in asked] == ["timeout", EXPECTED[0], "timeout"]
+    assert [own.result(PATIENCE)["status"] for own in asked] == ["timeout", EXPECTED[0], "timeout"]
     pool.close()
 
 

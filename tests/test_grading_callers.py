@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grading_processes import MARK, PAIRS, Script, marked, wait_until
+from grading_processes import MARK, PAIRS, PATIENCE, Script, marked, wait_until
 from shared_data import TOKENIZER, needs_shared_data
 
 from progdata.verifiers import grade, grade_all
@@ -55,7 +55,7 @@ def test_from_a_daemon_thread():
     found: list[list[str]] = []
     thread = threading.Thread(target=lambda: found.append(statuses(40)), daemon=True)
     thread.start()
-    thread.join(60)
+    thread.join(PATIENCE)
     assert found == [EXPECTED]
 
 
@@ -74,8 +74,8 @@ def test_from_a_daemon_thread_that_never_ends(tmp_path: Path):
         "graded.wait()\n"
     )
     caller = Script(script)
-    caller.output(60)
-    wait_until(lambda: not caller.processes(), seconds=20)
+    caller.output()
+    wait_until(lambda: not caller.processes())
 
 
 def test_from_python_c():
@@ -107,14 +107,14 @@ def test_from_the_processes_of_a_pool(tmp_path: Path, method: str):
     )
     caller = Script(script)
     assert caller.output() == "graded\n"
-    wait_until(lambda: not caller.processes(), seconds=20)
+    wait_until(lambda: not caller.processes())
 
 
 @pytest.mark.parametrize("closed", ["<&-", "<&- 2>&-", "<&- >&- 2>&-"])
 def test_with_standard_streams_closed(closed: str, tmp_path: Path):
     code = f"{GRADE}\nopen({str(tmp_path / 'done')!r}, 'w').close()"
     command = f'exec "$0" -c "$1" {closed}'
-    subprocess.run(["bash", "-c", command, sys.executable, code], check=True, timeout=120)
+    subprocess.run(["bash", "-c", command, sys.executable, code], check=True, timeout=PATIENCE)
     assert (tmp_path / "done").exists()
 
 
@@ -177,11 +177,11 @@ def test_under_pytest_xdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(MARK, "xdist")
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout
     assert "60 passed" in done.stdout
-    wait_until(lambda: not marked("xdist"), seconds=20)
+    wait_until(lambda: not marked("xdist"))
 
 
 @pytest.mark.slow
@@ -199,10 +199,12 @@ def test_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "print([verdict.status for verdict in found])",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in cells])
-    NotebookClient(notebook, timeout=120, kernel_name=NATIVE_KERNEL_NAME).execute(cwd=str(tmp_path))
+    NotebookClient(notebook, timeout=int(PATIENCE), kernel_name=NATIVE_KERNEL_NAME).execute(
+        cwd=str(tmp_path)
+    )
     printed = [cell["outputs"][0]["text"] for cell in notebook.cells]
     assert printed == ["graded\n", "['correct', 'correct', 'correct', 'correct']\n"]
-    wait_until(lambda: not marked("notebook"), seconds=20)
+    wait_until(lambda: not marked("notebook"))
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from grading_processes import (
     ENDLESS,
     GREEDY,
     PAIRS,
+    PATIENCE,
     SCRIPTS,
     RawSupervisor,
     megabytes,
@@ -72,7 +73,7 @@ def test_items_over_budget_leave_their_neighbours_the_verdicts_they_get_alone(sh
     endless = request(*ENDLESS, cpu_seconds=0.5)
     greedy = request(*GREEDY, memory_mb=200)
     mixed = [own for honest in HONEST for own in (endless, honest, greedy)]
-    answers = [future.result(120) for future in [shared.submit(own) for own in mixed]]
+    answers = [future.result(PATIENCE) for future in [shared.submit(own) for own in mixed]]
     assert {(own["status"], own["rule"]) for own in answers[0::3]} == {
         ("timeout", "over its budget of 0.5 CPU seconds")
     }
@@ -80,7 +81,7 @@ def test_items_over_budget_leave_their_neighbours_the_verdicts_they_get_alone(sh
         ("error", "over its memory of 200 MB")
     }
     with GradingPool(1) as pool:
-        alone = [pool.submit(own).result(60) for own in HONEST]
+        alone = [pool.submit(own).result(PATIENCE) for own in HONEST]
     shown = ("status", "rule", "gold_normal", "answer_normal")
     assert [[own[key] for key in shown] for own in answers[1::3]] == [
         [own[key] for key in shown] for own in alone
@@ -91,7 +92,7 @@ def test_items_over_budget_leave_their_neighbours_the_verdicts_they_get_alone(sh
 @pytest.mark.skipif(not hasattr(psutil.Process, "cpu_affinity"), reason="cannot choose a CPU")
 def test_a_loaded_machine_changes_no_verdict(single: GradingPool):
     items = [sum_of_terms(count) for count in (600, 700)]
-    alone = [single.submit(request(*item)).result(60) for item in items]
+    alone = [single.submit(request(*item)).result(PATIENCE) for item in items]
     cpu = supervisor_of(single).cpu_affinity()[:1]
     loop = [sys.executable, "-c", "while True: pass"]
     busy = [subprocess.Popen(loop, start_new_session=True) for _ in range(8)]  # no shared autogroup
@@ -99,13 +100,13 @@ def test_a_loaded_machine_changes_no_verdict(single: GradingPool):
         for process in busy:
             psutil.Process(process.pid).cpu_affinity(cpu)
         with GradingPool(1) as pool:
-            pool.submit(numbered(1)).result(60)
+            pool.submit(numbered(1)).result(PATIENCE)
             for process in (supervisor_of(pool), *workers_of(pool)):
                 process.cpu_affinity(cpu)
             for item, own in zip(items, alone, strict=True):
                 budget = 2.5 * own["cpu_seconds"]
                 begun = time.monotonic()
-                answer = pool.submit(request(*item, cpu_seconds=budget)).result(300)
+                answer = pool.submit(request(*item, cpu_seconds=budget)).result(PATIENCE)
                 assert time.monotonic() - begun > 1.5 * budget
                 assert (answer["status"], answer["rule"]) == (own["status"], own["rule"])
                 assert answer["cpu_seconds"] < budget
@@ -164,23 +165,25 @@ def test_a_worker_that_dies_costs_only_its_item(single: GradingPool):
         rest = [single.submit(own) for own in HONEST]
         time.sleep(0.1)
         os.kill(working(single).pid, number)
-        answer = endless.result(60)
+        answer = endless.result(PATIENCE)
         assert (answer["status"], answer["rule"]) == ("error", f"the worker died of {number.name}")
-        assert [own.result(60)["status"] for own in rest] == EXPECTED
+        assert [own.result(PATIENCE)["status"] for own in rest] == EXPECTED
 
 
 def test_workers_are_replaced_after_so_many_items(single: GradingPool):
     seen: list[int] = []
     for first in range(0, 2 * RETIRE_ITEMS + 100, 100):
         futures = [single.submit(numbered(n)) for n in range(first, first + 100)]
-        assert [number_in(own.result(60)) for own in futures] == list(range(first, first + 100))
+        assert [number_in(own.result(PATIENCE)) for own in futures] == list(
+            range(first, first + 100)
+        )
         seen += [own.pid for own in workers_of(single) if own.pid not in seen]
     assert len(seen) == 3
 
 
 def test_a_worker_that_has_grown_is_replaced(single: GradingPool):
     """And with it what it held; the items behind it are none the wiser."""
-    single.submit(numbered(1)).result(60)
+    single.submit(numbered(1)).result(PATIENCE)
     before = working(single)
     growing = request("$5$", "2^{150000000}")
     with memory_watched(supervisor_of(single)) as peaks:
@@ -195,9 +198,21 @@ def test_a_killed_supervisor_is_replaced_and_asked_again(single: GradingPool):
     rest = [single.submit(own) for own in HONEST]
     worker = working(single)
     supervisor_of(single).kill()
-    assert endless.result(60)["status"] == "timeout"
-    assert [own.result(60)["status"] for own in rest] == EXPECTED
-    worker.wait(60)  # it was alone at its item, and ended with it
+    assert endless.result(PATIENCE)["status"] == "timeout"
+    assert [own.result(PATIENCE)["status"] for own in rest] == EXPECTED
+    worker.wait(PATIENCE)  # it was alone at its item, and ended with it
+
+
+def test_a_worker_that_outlives_its_supervisor_blocks_nobody(single: GradingPool):
+    """It holds no end of the pipe into which the caller writes."""
+    endless = single.submit(request(*ENDLESS, cpu_seconds=60))
+    worker, supervisor = working(single), supervisor_of(single)
+    supervisor.kill()
+    single.forget([endless])
+    asked = [single.submit(request(f"{n}", "x" * 1_900, grader="deepscaler")) for n in range(200)]
+    assert {own.result(PATIENCE)["status"] for own in asked} == {"wrong"}
+    assert worker.is_running()
+    worker.kill()
 
 
 def test_what_kills_the_supervisor_twice_is_an_error(single: GradingPool):
@@ -208,7 +223,7 @@ def test_what_kills_the_supervisor_twice_is_an_error(single: GradingPool):
     second = wait_until(lambda: single._link and (own := supervisor_of(single)) != first and own)
     wait_until(second.children)
     second.kill()
-    answers = [own.result(60) for own in asked]
+    answers = [own.result(PATIENCE) for own in asked]
     assert {(own["status"], own["rule"], own["lost"]) for own in answers} == {
         ("error", "the grading processes died", True)
     }
@@ -232,7 +247,7 @@ def test_answers_find_who_asked_among_threads_and_pools(shared: GradingPool, sin
         futures = [
             pool.submit(numbered(n)) for n in range(first, first + 50) for pool in (shared, single)
         ]
-        return [number_in(own.result(120)) for own in futures]
+        return [number_in(own.result(PATIENCE)) for own in futures]
 
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(ask, range(0, 800, 50)))
@@ -244,7 +259,7 @@ def test_long_requests_and_long_answers_do_not_block_each_other(shared: GradingP
     long = [request(f"{n}" + "7" * 50_000, "8" * 50_000) for n in range(16)]
 
     def ask(own: dict[str, Any]) -> str:
-        return shared.submit(own).result(120)["gold_normal"]
+        return shared.submit(own).result(PATIENCE)["gold_normal"]
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(ask, long)) == [own["gold"] for own in long]
@@ -263,8 +278,8 @@ def test_a_request_that_is_no_message_harms_nothing(single: GradingPool):
     with pytest.raises(TypeError):
         single.submit(HONEST[0] | {"gold": {5}})
     for budget in ({"cpu_seconds": float("inf")}, {"memory_mb": None}, {"cpu_seconds": "5"}):
-        assert single.submit(HONEST[0] | budget).result(60)["status"] == "error"
-    assert first.result(60)["status"] == EXPECTED[0]
+        assert single.submit(HONEST[0] | budget).result(PATIENCE)["status"] == "error"
+    assert first.result(PATIENCE)["status"] == EXPECTED[0]
     assert statuses(single, HONEST) == EXPECTED
 
 
@@ -275,8 +290,8 @@ def test_what_is_forgotten_takes_no_more_time(single: GradingPool):
     begun = time.monotonic()
     single.forget(endless)
     assert {own.result(1)["status"] for own in endless} == {"error"}
-    assert kept.result(60)["status"] == EXPECTED[0]
-    assert time.monotonic() - begun < 10
+    assert kept.result(PATIENCE)["status"] == EXPECTED[0]
+    assert time.monotonic() - begun < 100  # and not 1,000
 
 
 def test_a_closed_pool_answers_what_it_was_asked_and_starts_again(single: GradingPool):
@@ -286,10 +301,10 @@ def test_a_closed_pool_answers_what_it_was_asked_and_starts_again(single: Gradin
     single.close()
     assert not any(psutil.pid_exists(own.pid) for own in family)
     again = single.submit(HONEST[0])  # before the listener may have given up on the old ones
-    assert {(own.result(60)["rule"], own.result()["lost"]) for own in asked} == {
+    assert {(own.result(PATIENCE)["rule"], own.result()["lost"]) for own in asked} == {
         ("the pool was closed", True)
     }
-    assert again.result(60)["status"] == EXPECTED[0]
+    assert again.result(PATIENCE)["status"] == EXPECTED[0]
 
 
 def test_closing_does_not_wait_for_the_start():
@@ -297,24 +312,24 @@ def test_closing_does_not_wait_for_the_start():
     asked = pool.submit(HONEST[0])
     begun = time.monotonic()
     pool.close()
-    assert asked.result(10)["lost"]
+    assert asked.result(PATIENCE)["lost"]
     assert time.monotonic() - begun < 5
 
 
 def test_a_pool_that_nobody_holds_ends_its_processes():
     pool = GradingPool(1)
     asked = pool.submit(HONEST[0])
-    assert asked.result(60)["status"] == EXPECTED[0]
+    assert asked.result(PATIENCE)["status"] == EXPECTED[0]
     family = [supervisor_of(pool), *workers_of(pool)]
     del pool, asked
     gc.collect()
-    gone, alive = psutil.wait_procs(family, timeout=30)
+    gone, alive = psutil.wait_procs(family, timeout=PATIENCE)
     assert (len(gone), alive) == (2, [])
 
 
 def test_the_answer_of_a_pool_that_nobody_holds_comes_all_the_same():
     asked = GradingPool(1).submit(HONEST[0])
-    assert asked.result(60)["status"] in (EXPECTED[0], "error")
+    assert asked.result(PATIENCE)["status"] in (EXPECTED[0], "error")
 
 
 # --- callers that are killed, interrupted, forked, or end
@@ -325,7 +340,7 @@ def test_a_killed_caller_leaves_no_process_behind():
     assert caller.line() == "busy"
     assert len(caller.processes()) == 3
     caller.kill()
-    wait_until(lambda: not caller.processes(), seconds=20)
+    wait_until(lambda: not caller.processes())
 
 
 def test_a_worker_that_lost_its_supervisor_lives_no_longer_than_its_item():
@@ -335,8 +350,8 @@ def test_a_worker_that_lost_its_supervisor_lives_no_longer_than_its_item():
     supervisor.suspend()  # so that it cannot end its worker
     caller.kill()
     supervisor.kill()
-    wait_until(lambda: len(caller.processes()) == 1, seconds=1)
-    wait_until(lambda: not caller.processes(), seconds=60)
+    wait_until(lambda: len(caller.processes()) == 1)
+    wait_until(lambda: not caller.processes())
 
 
 @pytest.mark.parametrize(
@@ -348,7 +363,7 @@ def test_a_worker_that_lost_its_supervisor_lives_no_longer_than_its_item():
 )
 def test_a_caller_that_ends_leaves_no_process_behind(how: str):
     caller = script("end", how)
-    caller.output(60)
+    caller.output()
     assert caller.processes() == []
 
 
@@ -367,7 +382,7 @@ def test_interrupts_at_any_moment_mix_up_no_answers():
 def test_a_fork_grades_in_the_child_and_in_the_parent():
     caller = script("fork_and_grade")
     caller.output()
-    wait_until(lambda: not caller.processes(), seconds=20)
+    wait_until(lambda: not caller.processes())
 
 
 def test_a_fork_keeps_no_supervisor_of_a_killed_parent():
@@ -375,7 +390,7 @@ def test_a_fork_keeps_no_supervisor_of_a_killed_parent():
     assert caller.line() == "forked"
     assert len(caller.processes()) == 4
     caller.kill()
-    (child,) = wait_until(lambda: len(found := caller.processes()) == 1 and found, seconds=20)
+    (child,) = wait_until(lambda: len(found := caller.processes()) == 1 and found)
     child.kill()
 
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from progdata.builders.errors import UsageError
+from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.nearest import did_you_mean
 from progdata.builders.thinking import CLOSE
 from progdata.verifiers.answers import Answer, find_answer, find_boxes, find_said, response_start
@@ -214,11 +214,19 @@ def _decide_here(gold: str, answer: str) -> Any:
 def _verdict(item: _Item) -> Verdict:
     if item.asked is None:
         return item.known
-    answer = dict(item.asked if isinstance(item.asked, dict) else item.asked.result())
+    answer = dict(item.asked if isinstance(item.asked, dict) else _result(item.asked))
     found = answer.pop("found", None)
     answer.pop("lost", None)
     verdict = replace(item.known, **answer)
     return verdict if found is None else replace(verdict, **_placed(found, item.start))
+
+
+def _result(asked: "Future[dict[str, Any]]") -> dict[str, Any]:
+    try:
+        return asked.result()
+    except ProgdataError:  # the pool cannot start, and fails others too that are on their way
+        _cache.forget()
+        raise
 
 
 def _placed(found: dict[str, Any], start: int) -> dict[str, Any]:
@@ -238,7 +246,7 @@ class _Cache:
         key = blake2b(repr(sorted(request.items())).encode("utf-8", "surrogatepass")).digest()
         with self._lock:
             known = self._known.get(key)
-            if known is not None and not _failed(known):
+            if known is not None:
                 self._known.move_to_end(key)
                 return known
             future = self._known[key] = pool.submit(request)
@@ -246,6 +254,11 @@ class _Cache:
                 self._known.popitem(last=False)
         future.add_done_callback(lambda done: self._keep(key, done))
         return future
+
+    def forget(self) -> None:
+        """Ask everything anew."""
+        with self._lock:
+            self._known.clear()
 
     def _keep(self, key: bytes, done: "Future[dict[str, Any]]") -> None:
         """Remember an answer, but not that the pool failed."""
@@ -256,11 +269,6 @@ class _Cache:
                 self._known[key] = done.result()
             else:
                 del self._known[key]
-
-
-def _failed(known: Asked) -> bool:
-    """Whether a pool has just failed to answer, so that it is worth asking again."""
-    return isinstance(known, Future) and known.done() and known.exception() is not None
 
 
 _cache = _Cache()

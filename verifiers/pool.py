@@ -105,12 +105,12 @@ class GradingPool:
         return link
 
     def _lost(self, link: "_Link") -> None:
-        """The supervisor ended. What it had not answered is asked again, once."""
+        """The supervisor ended, or could not start. What is unanswered is asked again, once."""
         unasked: list[tuple[_Asked, ProgdataError]] = []
         with self._lock:
             if self._link is link:
                 self._link = None
-            again = link.take(lambda asked: not (link.closed or link.failure or asked.again))
+            again = link.take(lambda asked: not (link.closed or asked.again))
             for asked in again:
                 asked.again = True
                 try:

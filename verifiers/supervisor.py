@@ -28,9 +28,9 @@ from progdata.verifiers.worker import FORBIDDEN, OVER_MEMORY, serve
 WATCH_SECONDS = 0.02
 """Time between looks at the memory of busy workers."""
 
-WALL_FACTOR, WALL_SECONDS = 60, 60.0
-"""An item may take this many times its CPU budget, and at least so long, by the wall clock: it
-ends what waits for ever without using CPU, and no loaded machine comes near it."""
+STILL_SECONDS = 60.0
+"""An item that uses no CPU time for so long waits for ever, and is ended. However loaded a machine
+is, a process that wants to run gets some of it."""
 
 
 @dataclass
@@ -41,7 +41,8 @@ class Worker:
     channel: socket.socket
     decoder: Decoder = field(default_factory=Decoder)
     request: dict[str, Any] | None = None
-    begun: float = 0.0  # when it began the request, by the wall clock
+    looked: float = 0.0  # when its CPU time was last looked at, or the request begun
+    spent: float = -1.0  # what its CPU time was then
     retires: bool = False
     killed: str | None = None  # why
 
@@ -113,7 +114,8 @@ class Supervisor:
                 if len(self._workers) >= self._limit:
                     return
                 worker = self._fork()
-            worker.request, worker.begun = self._waiting.popleft(), time.monotonic()
+            worker.request = self._waiting.popleft()
+            worker.looked, worker.spent = time.monotonic(), -1.0
             with contextlib.suppress(OSError):  # it may just have ended, which `_hear` will know
                 write_all(worker.channel.fileno(), encode(worker.request))  # idle: it reads at once
 
@@ -176,19 +178,20 @@ class Supervisor:
             self._selector.unregister(self._output)
 
     def _watch(self) -> None:
-        """Kill workers over their memory, or far over the wall clock."""
+        """Kill workers that are over their memory, or stand still."""
         now = time.monotonic()
         if now - self._watched < WATCH_SECONDS:
             return
         self._watched = now
         for worker in self._workers.values():
-            request = worker.request
-            if request is None or worker.killed:
+            if worker.request is None or worker.killed:
                 continue
-            if _memory(worker.process) > request["memory_mb"] * 2**20:
-                self._kill(worker, _over_memory(request))
-            elif now - worker.begun > max(WALL_SECONDS, WALL_FACTOR * request["cpu_seconds"]):
-                self._kill(worker, "waited for ever without using CPU")
+            if _memory(worker.process) > worker.request["memory_mb"] * 2**20:
+                self._kill(worker, _over_memory(worker.request))
+            elif now - worker.looked > STILL_SECONDS:
+                before, worker.spent, worker.looked = worker.spent, _spent(worker.process), now
+                if worker.spent - before < 0.01:
+                    self._kill(worker, "waited for ever without using CPU")
 
     def _kill(self, worker: Worker, why: str) -> None:
         worker.killed = why
@@ -224,6 +227,15 @@ def _memory(process: psutil.Process) -> int:
         return process.memory_info().rss
     except psutil.Error:
         return 0
+
+
+def _spent(process: psutil.Process) -> float:
+    """The seconds of CPU time that a process has used; 0 where it is gone."""
+    try:
+        times = process.cpu_times()
+        return times.user + times.system
+    except psutil.Error:
+        return 0.0
 
 
 def _prefer_to_kill_this() -> None:
