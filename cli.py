@@ -284,6 +284,56 @@ def lint(
     print(lint_summary(report)) if not as_json else _print_json(report)
 
 
+@app.command(epilog="Example: progdata decontaminate train.jsonl --against usual --out clean")
+def decontaminate(
+    source: Annotated[
+        str,
+        typer.Argument(help="As --source of build; needs no completions.", metavar="SOURCE"),
+    ],
+    against: Annotated[
+        list[str],
+        typer.Option(
+            help="A benchmark: a source of problems, or the name of one or of a bundle (aime24, "
+            "math500, usual, ...). May be repeated.",
+            metavar="BENCH",
+        ),
+    ],
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="weighted, ngram-8, ngram-13, coverage-50, fuzzy-95, or embedding.",
+            metavar="NAME",
+        ),
+    ] = "weighted",
+    action: Annotated[
+        str, typer.Option(help="flag, or remove: copy the source without the flagged rows.")
+    ] = "flag",
+    out: Annotated[
+        Path | None, typer.Option(help="Write the report, and what stays, into this folder.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Of embedding: a sentence-transformers path.")
+    ] = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Find problems that hold text of a benchmark, with the evidence."""
+    from progdata.cards.contamination_tables import contamination_summary
+    from progdata.releases.decontaminated import decontaminate_source
+    from progdata.verifiers.contamination_profiles import EMBEDDING_MODEL
+
+    report = decontaminate_source(
+        source,
+        against,
+        profile=profile,
+        action=action,
+        out=out,
+        limit=limit,
+        model=model or EMBEDDING_MODEL,
+    )
+    print(contamination_summary(report)) if not as_json else _print_json(report)
+
+
 bench = typer.Typer(help="Measure checkers on labelled data.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 

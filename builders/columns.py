@@ -25,6 +25,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "model": ("model", "model_name", "generator"),
     "finish_reason": ("finish_reason",),
     "sampling": ("sampling",),
+    "verdict": ("verdict",),
+    "extracted_answer": ("extracted_answer",),
     "generation_complete": ("is_reasoning_complete",),
     "generation_verified": ("correctness_math_verify", "correctness_llama"),
     "generation_finish": ("finish_reasons",),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas  # noqa: F401, pyarrow imports it later where it would swallow a ctrl-C
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +34,7 @@ from progdata.builders.sources import SHARD_BYTES, read_shards
 from progdata.builders.splits import SPLITS, SplitRule
 from progdata.cards.card import build_card
 from progdata.cards.statistics import add_tallies
+from progdata.releases.curate_stage import EVIDENCE, curate_base
 from progdata.releases.display import Display, Silent
 from progdata.releases.inputs import Inputs, WarmUp, choose_counter, find_inputs
 from progdata.releases.lockfile import (
@@ -105,7 +107,9 @@ def _build(
     if not keys:
         raise ProgdataError("the sources hold no row")
     rule = SplitRule(**inputs.recipe.splits.model_dump())
-    plan = make_plan(read_index(workspace.store, keys), rule)
+    settings = inputs.recipe.curate_settings()
+    curated = curate_base(workspace.store, keys, settings) if settings else None
+    plan = make_plan(read_index(workspace.store, keys), rule, curated)
     summaries = [workspace.store.summary(key) for key in keys]
     rejected = write_rejects(workspace, summaries, plan)
     if (plan.split < 0).all():
@@ -164,9 +168,11 @@ class BaseMaker:
         base, rejects, verdicts = made.base, made.rejects, {}
         for column in WORKING:
             base = base.append_column(column, made.working[column.name])
+        refused = base.slice(0, 0)
         if self.verify is not None:
             verified = verify_rows(base, base["row"], shard.file, self.verify)
             base, verdicts = verified.base.filter(verified.kept), verified.counts
+            refused = verified.base.filter(~np.asarray(verified.kept))
             rejects = pa.concat_tables([rejects, verified.rejects])
         summary = {
             "key": key,
@@ -175,7 +181,8 @@ class BaseMaker:
             "verdicts": verdicts,
             "sample": made.sample,
         }
-        self.store.commit(key, {"base": base, "rejects": rejects}, summary)
+        tables = {"base": base, "rejects": rejects, "refused": refused.select(EVIDENCE)}
+        self.store.commit(key, tables, summary)
         return key, made.rows_in, made.base.nbytes
 
 

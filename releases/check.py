@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from progdata.builders.variants import Variant, draw_mask, replace_style
 from progdata.releases.lockfile import FileRecord, LockFile, declared_recipe, read_lock
 from progdata.releases.parts import describe
 from progdata.releases.workspace import LOCK_FILE
+from progdata.verifiers.curate_laws import COLUMNS as CURATED
+from progdata.verifiers.curate_laws import check_curated
 from progdata.verifiers.laws import (
     LawSettings,
     Violation,
@@ -74,7 +77,8 @@ def check(folder: Path | str, *, tokenizer: str | None = None) -> list[Violation
     broken = [*_check_declared(build)]
     if any(violation.where.endswith((".parquet", REPORT)) for violation in broken):
         return broken  # what is damaged cannot be read row by row
-    return [*broken, *_check_conserved(build), *_check_tables(build), *_check_splits(build)]
+    checks = (_check_conserved, _check_tables, _check_splits, _check_curated)
+    return [*broken, *(violation for own in checks for violation in own(build))]
 
 
 def _counter(lock: LockFile, spec: str | None) -> Counter:
@@ -316,6 +320,16 @@ def _check_splits(build: _Build) -> Iterator[Violation]:
     ):
         if split != SPLITS[number] or sibling:
             yield Violation("aligned", own_id, f"is in {split}; its problem belongs to another")
+
+
+def _check_curated(build: _Build) -> Iterator[Violation]:
+    """Law 2 for pass rates: they are those that verdicts and rejects allow."""
+    paths = build.files(build.variants[0].name)
+    tables = [pl.read_parquet(path, columns=CURATED) for path in paths]
+    rows = pl.concat([*tables, pl.DataFrame(VARIANT.empty_table().select(CURATED))])
+    rejects = pl.read_parquet(build.folder / "rejects.parquet", columns=["stage", "problem_id"])
+    recipe = build.lock.recipe
+    yield from check_curated(rows, rejects, recipe.curate_settings(), recipe.verify.enabled)
 
 
 def _tally(values: list[str]) -> Mapping[str, Any]:

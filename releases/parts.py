@@ -92,8 +92,10 @@ class PartWriter:
                 for variant in task.variants
             ]
             position = task.part.first_position
-            for selection in task.part.row_groups:
+            for number, selection in enumerate(task.part.row_groups):
                 base = gather(self.store, selection)
+                if task.part.pass_rates is not None:
+                    base = with_pass_rates(base, task.part.pass_rates[number])
                 rows = _prepare(base, task, position)
                 prompt_tokens = counter.starts(asked(base)).per_text()
                 tables = _mark_and_prove(rows, task)
@@ -123,6 +125,12 @@ def describe(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def with_pass_rates(base: pa.Table, rates: Sequence[float | None]) -> pa.Table:
+    """The base rows with these pass rates."""
+    place = base.schema.get_field_index("pass_rate")
+    return base.set_column(place, base.schema.field(place), pa.array(rates, pa.float32()))
 
 
 def _prepare(base: pa.Table, task: PartTask, position: int) -> MarkedRows:

@@ -1,7 +1,7 @@
 """The plan of a build: which base rows stay, in which split, and in which file each is written.
 
-This is the one step that looks at all rows at once. It keeps about 60 bytes a row, whatever the
-length of the traces. Everything follows from the order of the input rows, so that neither the
+Only this and the curate stage look at all rows at once. It keeps about 60 bytes a row, whatever
+the length of the traces. Everything follows from the order of the input rows, so that neither the
 size of the shards nor the number of workers can change a file.
 """
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from progdata.builders.engine import ShardStore
 from progdata.builders.splits import SPLITS, SplitRule, assign_splits
+from progdata.releases.curate_stage import Curated
 
 ROW_GROUP_TEXT = 8 << 20
 """Characters in a Parquet row group, at least: what a reader holds at a time."""
@@ -42,7 +43,10 @@ class BaseIndex:
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one Parquet file of each variant: its row groups, and its place in the split."""
+    """The rows of one Parquet file of each variant: its row groups, and its place in the split.
+
+    `pass_rates`: of the rows of each row group, where the build is curated.
+    """
 
     split: str
     number: int
@@ -50,6 +54,7 @@ class Part:
     first_position: int
     split_rows: int
     row_groups: list[Selection]
+    pass_rates: list[list[float | None]] | None = None
 
     @property
     def name(self) -> str:
@@ -65,13 +70,15 @@ class Plan:
     """What becomes of every base row.
 
     `split`: index into SPLITS, -1 where the row is dropped; `first_seen`: for a duplicate the
-    row it repeats, else -1; `sibling`: short traces of a problem that has a long one.
+    row it repeats, else -1; `sibling`: short traces of a problem that has a long one; `curated`:
+    what the curate stage made of all rows, where there is one.
     """
 
     index: BaseIndex
     split: NDArray[np.int8]
     first_seen: NDArray[np.int64]
     sibling: NDArray[np.bool_]
+    curated: Curated | None = None
 
     def rows_of(self, split: str) -> NDArray[np.int64]:
         return np.flatnonzero(self.split == SPLITS.index(split))
@@ -90,15 +97,21 @@ def read_index(store: ShardStore, keys: Sequence[str]) -> BaseIndex:
     return BaseIndex(list(keys), shard, local, **columns)
 
 
-def make_plan(index: BaseIndex, rule: SplitRule) -> Plan:
-    """Drop repeated traces, keeping the first; put each problem in one split."""
+def make_plan(index: BaseIndex, rule: SplitRule, curated: Curated | None = None) -> Plan:
+    """Drop repeated traces, keeping the first, and what was curated away; put each problem of the
+    others in one split."""
     _, first, inverse = np.unique(index.trace_id, return_index=True, return_inverse=True)
     original = first[inverse]
     duplicate = original != np.arange(len(original))
-    split, sibling = assign_splits(index.problem_id, index.num_tokens, rule)
-    sibling &= ~duplicate
-    split[duplicate | sibling] = -1
-    return Plan(index, split, np.where(duplicate, original, -1), sibling)
+    stays = ~duplicate
+    if curated is not None:
+        stays[curated.dropped["row"].to_numpy()] = False
+    split, sibling = np.full(len(stays), -1, dtype=np.int8), np.zeros_like(stays)
+    split[stays], sibling[stays] = assign_splits(
+        index.problem_id[stays], index.num_tokens[stays], rule
+    )
+    split[sibling] = -1
+    return Plan(index, split, np.where(duplicate, original, -1), sibling, curated)
 
 
 def cut_parts(plan: Plan, split: str) -> list[Part]:
@@ -116,8 +129,13 @@ def cut_parts(plan: Plan, split: str) -> list[Part]:
         mine = np.flatnonzero(file == own_file)
         groups = [rows[mine[group[mine] == g]] for g in np.unique(group[mine]).tolist()]
         selections = [_select(plan.index, own) for own in groups]
-        parts.append(Part(split, number, len(files), int(mine[0]), len(rows), selections))
+        rates = [_pass_rates(plan.curated, own) for own in groups] if plan.curated else None
+        parts.append(Part(split, number, len(files), int(mine[0]), len(rows), selections, rates))
     return parts
+
+
+def _pass_rates(curated: Curated, rows: NDArray[np.int64]) -> list[float | None]:
+    return [None if rate != rate else rate for rate in curated.pass_rate[rows].tolist()]
 
 
 def gather(store: ShardStore, selection: Selection) -> pa.Table:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +26,10 @@ from progdata.builders.prompts import find_profile
 from progdata.builders.segmenters import SEGMENTERS
 from progdata.builders.splits import OOD_TOKENS
 from progdata.builders.variants import PRESETS, Variant, find_preset
+from progdata.verifiers.difficulty import CutTraces
 from progdata.verifiers.pool import CPU_SECONDS, MEMORY_MB
+from progdata.verifiers.selection import CurateSettings, Range, read_range
+from progdata.verifiers.strata import LengthOf, Stratify
 from progdata.verifiers.verdicts import STATUSES, GraderName
 from progdata.verifiers.verify_rows import UNGRADED, VerifySettings
 
@@ -174,6 +178,55 @@ class VerifySection(_Section):
         return self
 
 
+class CurateSection(_Section):
+    """Which problems and traces stay, by measures over the whole dataset (see `CurateSettings`).
+
+    Off unless the section says anything, or a bare `on`. Ranges are `[A, B]` or `"A:B"`.
+    """
+
+    enabled: bool = False
+    pass_rate: Range | None = None
+    length_bin: str | Range | None = None
+    length_of: LengthOf = "thinking"
+    finished: bool = False
+    gradable: bool = False
+    min_traces: int = 1
+    sample: int | None = None
+    stratify: Stratify | None = None
+    per_stratum: bool = False
+    cut_traces: CutTraces = "ignore"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return {"enabled": value}
+        return {"enabled": True} | value if isinstance(value, dict) and value else value
+
+    @field_validator("pass_rate", "length_bin", mode="before")
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        if isinstance(value, (int, float)):  # what YAML makes of 10:30
+            raise ValueError("write a range as [A, B]")
+        return _usage(read_range, value) if isinstance(value, str) and ":" in value else value
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "CurateSection":
+        _usage(self.settings, 0)
+        return self
+
+    def settings(self, seed: int) -> CurateSettings:
+        return CurateSettings(**self.model_dump(exclude={"enabled"}), seed=seed)
+
+
+def _usage(function: Callable[[Any], Any], value: Any) -> Any:
+    """What `function` gives; its UsageError as the ValueError that pydantic expects."""
+    try:
+        return function(value)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
 class VariantSection(_Section):
     """A variant of the user's own: a name and the three axes."""
 
@@ -204,6 +257,7 @@ class Recipe(_Section):
     policies: PolicySection = PolicySection()
     splits: SplitSection = SplitSection()
     verify: VerifySection = VerifySection()
+    curate: CurateSection = CurateSection()
     prompt_profile: str = "deepscaler"
     seed: int = 0
     limit: int | None = Field(default=None, ge=1)
@@ -236,6 +290,16 @@ class Recipe(_Section):
         find_profile(value)
         return value
 
+    @model_validator(mode="after")
+    def _curates_what_there_is(self) -> "Recipe":
+        own = self.curate
+        by_verdict = own.pass_rate or own.gradable or own.stratify == "pass-rate"
+        if own.enabled and by_verdict and not self.verify.enabled:
+            raise ValueError("curate by pass rate or gold needs verdicts: switch verify on")
+        if own.enabled and own.cut_traces == "wrong" and self.policies.cut_traces == "reject":
+            raise ValueError("curate.cut_traces: wrong needs policies.cut_traces: keep")
+        return self
+
     def grammar(self) -> MarkerGrammar:
         escaped = self.policies.marked_traces == "escape"
         return MarkerGrammar(self.markers.tag, self.markers.format, escaped=escaped)
@@ -247,6 +311,10 @@ class Recipe(_Section):
             return None
         keep = None if own.keep == "all" else tuple(own.keep)
         return VerifySettings(own.grader, keep, own.cpu_seconds, own.memory_mb)
+
+    def curate_settings(self) -> CurateSettings | None:
+        """How the dataset is curated; None where it is not."""
+        return self.curate.settings(self.seed) if self.curate.enabled else None
 
     def build_variants(self) -> list[Variant]:
         return [Variant(**variant.model_dump()) for variant in self.variants]
@@ -260,6 +328,7 @@ _SECTIONS: dict[str, type[_Section]] = {
     "policies": PolicySection,
     "splits": SplitSection,
     "verify": VerifySection,
+    "curate": CurateSection,
 }
 
 

@@ -73,7 +73,7 @@ def _dropped(
 def _reject(
     row: Mapping[str, Any], where: int, plan: Plan, summaries: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """One dropped base row as a reject; a duplicate's text stands in the build already."""
+    """One dropped base row as a reject; a duplicate's text stands with the row it repeats."""
     index = plan.index
     found = {
         "file": summaries[index.shard[where]]["file"],
@@ -86,15 +86,18 @@ def _reject(
         file = summaries[index.shard[first]]["file"]
         detail = f"the same trace as {file} row {index.row[first]}"
         return found | {"stage": "duplicates", "reason": "duplicate_trace", "detail": detail}
+    refused = {
+        "stage": "splits",
+        "reason": "problem_in_ood",
+        "detail": "another sample of this problem thinks for too long, and is in ood",
+    }
+    if plan.curated is not None and not plan.sibling[where]:
+        reason, evidence = plan.curated.why(where)
+        refused = {"stage": "curate", "reason": reason, "detail": evidence}
     parts = (row["think_opening"], row["think"], row["think_closed"], row["response"])
     raw = {
         "problem": row["problem"],
         "answer": row["answer"],
         "completion": join_completion(*parts),
     }
-    return found | {
-        "stage": "splits",
-        "reason": "problem_in_ood",
-        "detail": "another sample of this problem thinks for too long, and is in ood",
-        "raw": json.dumps(raw, ensure_ascii=False)[:RAW_LIMIT],
-    }
+    return found | refused | {"raw": json.dumps(raw, ensure_ascii=False)[:RAW_LIMIT]}
