@@ -82,17 +82,18 @@ def test_any_text_leaks_or_does_not_apply(kind, text):
 @pytest.mark.parametrize(
     "text",
     [
-        "word " * 200_000,
-        "$x$ and $12$. " * 70_000,
-        r"\( 3 " * 200_000,
+        "word " * 60_000,
+        "$x$ and $12$. " * 20_000,
+        r"\( 3 " * 60_000,
         "a\u4e2d\u6587\u3002" * 9000,
     ],
     ids=["words", "sentences", "unclosed", "chinese"],
 )
-def test_a_megabyte_of_text_takes_seconds(kind, text):
-    begun = time.monotonic()
+def test_the_time_grows_with_the_text_alone(kind, text):
+    """300 kB: where it grew with the square of the length, unclosed formulas took minutes."""
+    begun = time.process_time()
     leaked(kind, text)
-    assert time.monotonic() - begun < 20
+    assert time.process_time() - begun < 10
 
 
 # --- verbatim, reformatted, case, embedded
