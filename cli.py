@@ -334,6 +334,151 @@ def decontaminate(
     print(contamination_summary(report)) if not as_json else _print_json(report)
 
 
+@app.command(epilog="Example: progdata dedup 'traces/*.jsonl.gz' --keep-traces 4 --out unique")
+def dedup(
+    source: Annotated[
+        str,
+        typer.Argument(help="As --source of build; needs no completions.", metavar="SOURCE"),
+    ],
+    method: Annotated[
+        str,
+        typer.Option(help="exact: the same but for notation; near: by embeddings as well."),
+    ] = "exact",
+    threshold: Annotated[
+        float | None, typer.Option(help="Of near: the cosine to be over, by default 0.9.")
+    ] = None,
+    agree: Annotated[
+        bool,
+        typer.Option(
+            help="Of near: numbers, formulas and deciding words must agree as well; "
+            "--no-agree is DeepScaleR's rule as published."
+        ),
+    ] = True,
+    model: Annotated[
+        str | None, typer.Option(help="Of near: a sentence-transformers path.", metavar="PATH")
+    ] = None,
+    keep_traces: Annotated[
+        int | None, typer.Option(min=1, help="Keep so many traces a problem.", metavar="N")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write what stays, each removal, and the report into this folder."),
+    ] = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Remove duplicate problems and traces, with the evidence."""
+    from progdata.cards.duplicate_tables import dedup_summary
+    from progdata.releases.deduplicated import dedup_source
+    from progdata.verifiers.near_duplicates import COSINE, MODEL
+
+    report = dedup_source(
+        source,
+        method=method,
+        model=model or MODEL,
+        threshold=COSINE if threshold is None else threshold,
+        agree=agree,
+        keep_traces=keep_traces,
+        out=out,
+        limit=limit,
+    )
+    print(dedup_summary(report)) if not as_json else _print_json(report)
+
+
+@app.command(epilog="Example: progdata curate 'traces/*.jsonl.gz' --pass-rate 0.1:0.9 --out hard")
+def curate(
+    source: Annotated[
+        str,
+        typer.Argument(help="As --source of build, or the folder of a build.", metavar="SOURCE"),
+    ],
+    pass_rate: Annotated[
+        str | None,
+        typer.Option(help="Only problems with a pass rate from A to B.", metavar="A:B"),
+    ] = None,
+    length_bin: Annotated[
+        str | None,
+        typer.Option(
+            help="Only the short, middle or long third of the problems, or from A to B tokens.",
+            metavar="BIN",
+        ),
+    ] = None,
+    length_of: Annotated[
+        str, typer.Option(help="What is long: the thinking (mean), or the problem.", metavar="WHAT")
+    ] = "thinking",
+    finished: Annotated[
+        bool, typer.Option("--finished", help="Only traces that no token limit cut off.")
+    ] = False,
+    gradable: Annotated[
+        bool, typer.Option("--gradable", help="Only traces with a gold that can be read.")
+    ] = False,
+    min_traces: Annotated[
+        int, typer.Option(min=1, help="Only problems with so many traces left.", metavar="N")
+    ] = 1,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Draw so many problems.", metavar="N")
+    ] = None,
+    stratify: Annotated[
+        str | None,
+        typer.Option(help="Sample in proportion by source, length, or pass-rate.", metavar="BY"),
+    ] = None,
+    per_stratum: Annotated[
+        bool, typer.Option("--per-stratum", help="Draw --sample problems of each stratum.")
+    ] = False,
+    cut_traces: Annotated[
+        str,
+        typer.Option(
+            help="What a trace that the limit cut off counts as: ignore (nothing), or wrong.",
+            metavar="AS",
+        ),
+    ] = "ignore",
+    grader: Annotated[
+        str, typer.Option(help="math-verify or deepscaler.", metavar="NAME")
+    ] = "math-verify",
+    tokenizer: Tokenizer = None,
+    seed: Annotated[int, typer.Option(help="Of the sample.", metavar="N")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write what stays, the measures, and what left into this folder."),
+    ] = None,
+    workers: Workers = None,
+    cpu_seconds: CpuSeconds = CPU_SECONDS,
+    memory_mb: MemoryMb = MEMORY_MB,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how hard problems are by their traces, and select."""
+    from progdata.cards.curate_tables import curate_summary
+    from progdata.releases.curated import curate_source
+    from progdata.verifiers.grading import Budget
+    from progdata.verifiers.selection import CurateSettings, read_length_bin, read_range
+
+    choices: dict[str, Any] = {
+        "length_of": length_of, "stratify": stratify, "cut_traces": cut_traces
+    }  # fmt: skip
+    settings = CurateSettings(
+        pass_rate=None if pass_rate is None else read_range(pass_rate),
+        length_bin=None if length_bin is None else read_length_bin(length_bin),
+        finished=finished,
+        gradable=gradable,
+        min_traces=min_traces,
+        sample=sample,
+        per_stratum=per_stratum,
+        seed=seed,
+        **choices,
+    )
+    report = curate_source(
+        source,
+        settings=settings,
+        out=out,
+        grader=grader,
+        tokenizer=tokenizer or "words",
+        workers=workers,
+        budget=Budget(cpu_seconds, memory_mb),
+        limit=limit,
+    )
+    print(curate_summary(report)) if not as_json else _print_json(report)
+
+
 bench = typer.Typer(help="Measure checkers on labelled data.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
@@ -366,6 +511,64 @@ def answers(
 
     report = bench_answers(
         pairs, checker, workers=workers, cpu_seconds=cpu_seconds, memory_mb=memory_mb
+    )
+    print(bench_summary(report)) if not as_json else _print_json(report)
+
+
+@bench.command(epilog="Example: progdata bench contamination --profile weighted --profile ngram-8")
+def contamination(
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--profile",
+            "--profiles",
+            help="As of decontaminate, or several with commas between; by default all but "
+            "embedding. May be repeated.",
+            metavar="NAME",
+        ),
+    ] = None,
+    checker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The import path package.module:function of a checker of yours. May be repeated.",
+            metavar="PATH",
+        ),
+    ] = None,
+    items: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A benchmark to plant leaks of, as --against of decontaminate; by default "
+            "generated problems. May be repeated.",
+            metavar="BENCH",
+        ),
+    ] = None,
+    clean: Annotated[
+        str | None,
+        typer.Option(
+            help="Problems that hold nothing of it; by default generated.", metavar="SOURCE"
+        ),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Leaks of each kind.", metavar="N")] = 200,
+    model: Annotated[
+        str | None, typer.Option(help="Of embedding: a sentence-transformers path.", metavar="PATH")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is generated.", metavar="N")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Plant leaks of known kind into clean problems: recall by kind, false alarms, speed."""
+    from progdata.cards.contamination_bench_table import bench_summary
+    from progdata.releases.benched import bench_sources
+    from progdata.verifiers.contamination_profiles import EMBEDDING_MODEL
+
+    names = [name.strip() for own in profile or () for name in own.split(",")]
+    report = bench_sources(
+        names or ([] if checker else None),
+        checker or (),
+        items=items or (),
+        clean=clean,
+        rows=rows,
+        seed=seed,
+        model=model or EMBEDDING_MODEL,
     )
     print(bench_summary(report)) if not as_json else _print_json(report)
 

@@ -30,7 +30,8 @@ def dedup_summary(report: Mapping[str, Any]) -> str:
         )
     if report["answers_differ"]:
         lines.append(
-            f"{report['answers_differ']:,} removed rows have a gold that is not written like that of the row that stays"
+            f"{report['answers_differ']:,} removed rows have a gold that is not written like that "
+            "of the row that stays"
         )
     if report.get("approximate"):
         lines.append("searched approximately: some near duplicates may be left")

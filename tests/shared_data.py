@@ -29,7 +29,7 @@ def read_traces(name: str) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(path: Path | str) -> Iterator[dict[str, Any]]:
-    """The rows of a file of JSON lines, compressed by gzip or not, of the shared data or elsewhere."""
+    """The rows of a file of JSON lines, by its path in the shared data or elsewhere."""
     path = SHARED / "data" / path
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)

@@ -38,7 +38,7 @@ OTHERS = [
     (r"What is $\log_{36}(36)$?", r"What is $\log_{36} 6$?"),
     ("What is the largest prime factor of 2010?", "What is the smallest prime factor of 2010?"),
     ("What is 12 percent of 60?", "What is 60 percent of 12?"),
-    ("What is the sum of the roots of $x^2-5x+6$?", "What is the product of the roots of $x^2-5x+6$?"),
+    ("What is the sum of the roots of $x^2-5x$?", "What is the product of the roots of $x^2-5x$?"),
     ("Solve $a - b = 3$ for $a$.", "Solve $b - a = 3$ for $a$."),
     ("How many boys are among the 20 students?", "How many girls are among the 20 students?"),
     ("How many ways are there with repetition?", "How many ways are there without repetition?"),
@@ -99,8 +99,8 @@ def test_only_problems_that_agree_with_another_are_embedded():
         asked.extend(texts)
         return np.ones((len(texts), 1), np.float32)
 
-    found = find_near(["Find 1", "Get 1", "Find 2", "a", "b"], count)
-    assert asked == ["Find 1", "Get 1", "a", "b"]
+    found = find_near(["Find 1", "Get 1", "Find 2", "Go", "Run"], count)
+    assert asked == ["Find 1", "Get 1", "Go", "Run"]
     assert found.labels.tolist() == [0, 0, 2, 3, 3]
     assert sorted(found.vectors) == [0, 1, 3, 4]
     assert find_near(["Find 1", "Find 2"], count).vectors == {}
@@ -117,7 +117,8 @@ def vectors_of(seed: int, rows: int, spread: float, dimensions: int = 8):
 
 
 def pairs_of(found) -> set[tuple[int, int]]:
-    return {pair for one, other, _ in found for pair in zip(one.tolist(), other.tolist(), strict=True)}  # fmt: skip
+    blocks = [(one.tolist(), other.tolist()) for one, other, _ in found]
+    return {pair for one, other in blocks for pair in zip(one, other, strict=True)}
 
 
 @settings(max_examples=30)
@@ -186,7 +187,7 @@ def test_model_that_cannot_be_loaded_is_named(tmp_path, monkeypatch, content):
     if content is not None:
         folder.mkdir()
         (folder / "config.json").write_text(content)
-    with pytest.raises(ProgdataError, match="cannot load it.*saved sentence-transformers") as error:
+    with pytest.raises(ProgdataError, match=r"cannot load it.* saved sentence-") as error:
         load_encoder(str(folder))
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
