@@ -15,6 +15,7 @@ import polars as pl
 
 from progdata.builders.atomic import TEMPORARY, write_text
 from progdata.builders.errors import UsageError
+from progdata.builders.nearest import did_you_mean
 from progdata.builders.sources import Source, find_source
 from progdata.builders.tokenizer import find_tokenizer, load_counter
 from progdata.cards.problem_statistics import describe_problems
@@ -30,6 +31,7 @@ from progdata.verifiers.difficulty import add_labels, majority, measure
 from progdata.verifiers.grading import Budget
 from progdata.verifiers.selection import CurateSettings, Selection, select
 from progdata.verifiers.strata import add_bins
+from progdata.verifiers.verdicts import GRADERS
 
 FILES = ("curated.parquet", "problems.parquet", "dropped.jsonl", "curate.json")
 
@@ -54,6 +56,9 @@ def curate_source(
     or `out` would replace it.
     """
     begun = time.monotonic()
+    if grader not in GRADERS:
+        hint = did_you_mean(grader, GRADERS)
+        raise UsageError(f"unknown grader {grader!r}{hint}; choose from {', '.join(GRADERS)}")
     source = find_source(spec)
     found = find_tokenizer(tokenizer)
     if out is not None:

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -408,3 +410,24 @@ def test_short_items_are_found_as_well():
     assert short["weighted"]["case_and_punctuation"]["share"] == 1.0
     assert short["weighted"]["reformatted"]["share"] > 0.95
     assert short["ngram-8"]["verbatim"]["share"] < 0.5
+
+
+def test_the_command_prints_tables_or_json(tmp_path):
+    (tmp_path / "mine.py").write_text("def nothing(problems, items):\n    return []\n")
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "progdata.cli", "bench", "contamination", "--rows", "5"]
+        paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        environment = os.environ | {"PYTHONPATH": paths}
+        return subprocess.run(
+            [*command, *more], cwd=tmp_path, capture_output=True, text=True, env=environment
+        )
+
+    done = run("--profiles", "weighted,ngram-13")
+    assert done.returncode == 0, done.stderr
+    assert "leaks found           planted  weighted  ngram-13" in done.stdout
+    report = json.loads(run("--checker", "mine:nothing", "--json", "--seed", "3").stdout)
+    assert (list(report["checkers"]), report["seed"]) == (["mine:nothing"], 3)
+    done = run("--profile", "wieghted")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "did you mean 'weighted'?" in done.stderr

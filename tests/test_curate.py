@@ -1,6 +1,8 @@
 """`progdata curate` on a source: every row is accounted for, and what stays is a source again."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -175,3 +177,41 @@ def test_a_question_with_an_answer_in_prose_is_not_gradable():
     (step,) = report["funnel"][1:]
     assert step["dropped"] == {"gold_not_gradable": report["dropped"]}
     assert report["verdicts"]["gold_unparsable"] <= report["dropped"]
+
+
+def test_the_command_prints_a_summary_or_json(tmp_path):
+    write_source(tmp_path / "rows.jsonl", SOURCE)
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "progdata.cli", "curate", "rows.jsonl", *more]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    done = run("--pass-rate", "0.1:0.9", "--gradable", "--out", "out", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("16 rows in: 3 kept, 11 dropped, 2 unreadable; ")
+    options = ["--length-bin", "short", "--length-of", "problem", "--finished", "--cut-traces"]
+    options += ["wrong", "--min-traces", "2", "--sample", "2", "--stratify", "length", "--seed"]
+    report = json.loads(run(*options, "7", "--json").stdout)
+    settings = {"length_bin": "short", "length_of": "problem", "finished": True, "seed": 7}
+    settings |= {"cut_traces": "wrong", "min_traces": 2, "sample": 2, "stratify": "length"}
+    assert settings.items() <= report["settings"].items()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--pass-rate", "0.5"], "write A:B"),
+        (["--pass-rate", "0.9:0.1"], "0 <= A <= B <= 1"),
+        (["--length-bin", "shrt"], "did you mean 'short'?"),
+        (["--stratify", "source"], "give sample as well"),
+        (["--sample", "5", "--stratify", "sauce"], "unknown stratify 'sauce'"),
+        (["--cut-traces", "right"], "unknown cut_traces 'right'"),
+        (["--grader", "both"], "grader"),
+    ],
+)
+def test_wrong_options_are_one_line(options, says, tmp_path):
+    write_source(tmp_path / "rows.jsonl", SOURCE)
+    command = [sys.executable, "-m", "progdata.cli", "curate", "rows.jsonl", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert says in done.stderr

@@ -75,7 +75,7 @@ class WeightedSettings:
     rare: float = 3.0
     whole_rare: float = 1.0
     masked_share: float = 0.6
-    masked_rare: float = 4.0
+    masked_rare: float = 3.0
     common: int = 30
 
 
@@ -226,12 +226,11 @@ class WeightedDetector:
 def score_pairs(side: Side, found: Found, words: Words) -> Pairs:
     """Every pair of a problem and an item that share an n-gram of some weight."""
     rows, grams = distinct_pairs(found.text, found.gram)
-    weights = side.weights[grams]
-    rows, grams, weights = rows[weights > 0], grams[weights > 0], weights[weights > 0]
-    number = len(words.first) - 1
+    weights, number = side.weights[grams], len(words.first) - 1
     shared = np.bincount(rows, weights=weights, minlength=number)
     others = np.maximum(words.count() - side.index.n + 1, 0) - np.bincount(rows, minlength=number)
     row_weights = shared + np.maximum(others, 0) * side.rarest
+    rows, grams, weights = rows[weights > 0], grams[weights > 0], weights[weights > 0]
     position, items = expand(side.index, grams)
     keys, inverse = np.unique(rows[position] * side.items + items, return_inverse=True)
     common = np.bincount(inverse, weights=weights[position], minlength=len(keys))
