@@ -65,14 +65,17 @@ class WeightedSettings:
     """The thresholds of `weighted`. They are ours, found on real problems (docs/contamination.md).
 
     `words` are the words of an n-gram. A pair is flagged where its shared weight is at least
-    `share` of the item's or of the problem's, and at least that of `rare` n-grams that stand
-    nowhere else; masked pairs by `masked_share` of both. N-grams in more than `common` items weigh
+    `share` of the item's, and at least that of `rare` n-grams that stand nowhere else (of
+    `whole_rare` where all of the item is shared); or `share` of the problem's, and at least that
+    of `row_rare` such n-grams, since a short question may well stand in a longer one. Masked pairs
+    need `masked_share` of both, and `masked_rare`. N-grams in more than `common` items weigh
     nothing.
     """
 
     words: int = 5
     share: float = 0.6
     rare: float = 3.0
+    row_rare: float = 5.0
     whole_rare: float = 1.0
     masked_share: float = 0.6
     masked_rare: float = 3.0
@@ -204,7 +207,8 @@ class WeightedDetector:
         found = self.plain.index.find(words.hashes, words)
         pairs = score_pairs(self.plain, found, words)
         share = np.maximum(pairs.of_item, pairs.of_row)
-        flagged = (share >= settings.share) & (pairs.rare >= settings.rare)
+        flagged = (pairs.of_item >= settings.share) & (pairs.rare >= settings.rare)
+        flagged |= (pairs.of_row >= settings.share) & (pairs.rare >= settings.row_rare)
         flagged |= (pairs.of_item >= 0.95) & (pairs.rare >= settings.whole_rare)
         for k in np.flatnonzero(flagged).tolist():
             row, item = int(pairs.row[k]), int(pairs.item[k])

@@ -11,6 +11,7 @@ from progdata.builders.errors import UsageError, missing_extra
 from progdata.builders.nearest import did_you_mean
 from progdata.verifiers.contamination import (
     EVIDENCE_CHARS,
+    SAMPLE,
     Detector,
     Match,
     find_matches,
@@ -37,7 +38,7 @@ def find_leaks(
     `profile` is one of `PROFILES`; `model` is for `embedding`. Raises UsageError for an unknown
     profile.
     """
-    detector = make_detector(profile, items, problems, model=model)
+    detector = make_detector(profile, items, problems[:SAMPLE], model=model)
     return list(find_matches(problems, detector))
 
 
