@@ -320,7 +320,7 @@ def decontaminate(
     """Find problems that hold text of a benchmark, with the evidence."""
     from progdata.cards.contamination_tables import contamination_summary
     from progdata.releases.decontaminated import decontaminate_source
-    from progdata.verifiers.contamination_profiles import EMBEDDING_MODEL
+    from progdata.verifiers.near_duplicates import MODEL
 
     report = decontaminate_source(
         source,
@@ -329,7 +329,7 @@ def decontaminate(
         action=action,
         out=out,
         limit=limit,
-        model=model or EMBEDDING_MODEL,
+        model=model or MODEL,
     )
     print(contamination_summary(report)) if not as_json else _print_json(report)
 
@@ -558,7 +558,7 @@ def contamination(
     """Plant leaks of known kind into clean problems: recall by kind, false alarms, speed."""
     from progdata.cards.contamination_bench_table import bench_summary
     from progdata.releases.benched import bench_sources
-    from progdata.verifiers.contamination_profiles import EMBEDDING_MODEL
+    from progdata.verifiers.near_duplicates import MODEL
 
     names = [name.strip() for own in profile or () for name in own.split(",")]
     report = bench_sources(
@@ -568,7 +568,7 @@ def contamination(
         clean=clean,
         rows=rows,
         seed=seed,
-        model=model or EMBEDDING_MODEL,
+        model=model or MODEL,
     )
     print(bench_summary(report)) if not as_json else _print_json(report)
 

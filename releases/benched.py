@@ -8,7 +8,7 @@ from progdata.builders.errors import ProgdataError
 from progdata.releases.decontaminated import read_benchmarks
 from progdata.releases.problems import find_problems, read_problems
 from progdata.verifiers.contamination_bench import ROWS, bench_contamination, find_checkers
-from progdata.verifiers.contamination_profiles import EMBEDDING_MODEL
+from progdata.verifiers.near_duplicates import MODEL
 
 
 def bench_sources(
@@ -19,7 +19,7 @@ def bench_sources(
     clean: str | None = None,
     rows: int = ROWS,
     seed: int = 0,
-    model: str = EMBEDDING_MODEL,
+    model: str = MODEL,
 ) -> dict[str, Any]:
     """Plant leaks of benchmarks into the problems of a source; the report.
 

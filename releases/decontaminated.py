@@ -20,7 +20,8 @@ from progdata.builders.sources import Source
 from progdata.cards.contamination_tables import contamination_page
 from progdata.releases.problems import ProblemRow, copy_without, find_problems, read_problems
 from progdata.verifiers.contamination import BLOCK, SAMPLE, Detector, Match
-from progdata.verifiers.contamination_profiles import EMBEDDING_MODEL, make_detector
+from progdata.verifiers.contamination_profiles import make_detector
+from progdata.verifiers.near_duplicates import MODEL
 
 ACTIONS = ("flag", "remove")
 
@@ -41,7 +42,7 @@ def decontaminate_source(
     action: str = "flag",
     out: Path | None = None,
     limit: int | None = None,
-    model: str = EMBEDDING_MODEL,
+    model: str = MODEL,
 ) -> dict[str, Any]:
     """Find the problems of a source that hold text of a benchmark; the report.
 
@@ -71,6 +72,7 @@ def decontaminate_source(
     report = {
         "source": spec,
         "profile": profile,
+        **({"model": model} if profile == "embedding" else {}),
         "action": action,
         "benchmarks": benchmarks,
         "rows": rows + unreadable.total(),

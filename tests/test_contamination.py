@@ -139,6 +139,15 @@ def test_the_embedding_profile_names_its_extra_where_it_is_missing(monkeypatch):
         find_leaks([LEAK], [LEAK], "embedding")
 
 
+@pytest.mark.slow
+def test_embeddings_find_other_words_for_the_same_question():
+    problems = ["How many sheep does a farmer own who has twice seven of them?", "Find $2+2$."]
+    items = ["A farmer owns twice seven sheep. How many sheep does he own?", *OTHERS]
+    (match,) = find_leaks(problems, items, "embedding")
+    assert (match.row, match.item, match.reason) == (0, 0, "near by embedding")
+    assert match.score > 0.9
+
+
 @pytest.mark.parametrize("profile", [name for name in PROFILES if name != "embedding"])
 @pytest.mark.parametrize(
     "text", ["", " ", "5", "word", "12 34 56", "x" * 1_000_000, "证明 " * 30, "\x00", "مرحبا " * 20]

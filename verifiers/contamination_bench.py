@@ -11,9 +11,10 @@ from progdata.builders.errors import ProgdataError, UsageError, one_line
 from progdata.builders.nearest import did_you_mean
 from progdata.verifiers.answer_bench import wilson_interval
 from progdata.verifiers.checkers import find_function
-from progdata.verifiers.contamination_profiles import EMBEDDING_MODEL, PROFILES, find_leaks
+from progdata.verifiers.contamination_profiles import PROFILES, find_leaks
 from progdata.verifiers.generated_problems import generated_problems
 from progdata.verifiers.leaks import LEAKS, count_words
+from progdata.verifiers.near_duplicates import MODEL
 from progdata.verifiers.planted_leaks import PlantedLeak, PlantedSet, mix, plant_leaks
 
 DEFAULT_PROFILES = tuple(name for name in PROFILES if name != "embedding")
@@ -54,7 +55,7 @@ def bench_contamination(
     clean: Sequence[str] | None = None,
     rows: int = ROWS,
     seed: int = 0,
-    model: str = EMBEDDING_MODEL,
+    model: str = MODEL,
 ) -> dict[str, Any]:
     """Plant leaks of items into clean problems; the report, which can be written as JSON.
 
@@ -117,7 +118,7 @@ def _given(
 def find_checkers(
     profiles: Sequence[str] | None = None,
     checkers: Sequence[str] = (),
-    model: str = EMBEDDING_MODEL,
+    model: str = MODEL,
 ) -> dict[str, Checker]:
     """The checkers of profiles and import paths, by those names.
 

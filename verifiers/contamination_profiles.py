@@ -3,11 +3,10 @@
 import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from progdata.builders.errors import UsageError, missing_extra
+from progdata.builders.errors import UsageError
 from progdata.builders.nearest import did_you_mean
 from progdata.verifiers.contamination import (
     EVIDENCE_CHARS,
@@ -17,11 +16,7 @@ from progdata.verifiers.contamination import (
     find_matches,
     weighted,
 )
-
-EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
-COSINE = 0.9
-"""DeepScaleR's threshold for near-duplicates (paper 004); used for benchmarks as well."""
+from progdata.verifiers.near_duplicates import COSINE, MODEL, Encode, Vectors, load_encoder
 
 RATIO = 95.0
 
@@ -31,7 +26,7 @@ def find_leaks(
     items: Sequence[str],
     profile: str = "weighted",
     *,
-    model: str = EMBEDDING_MODEL,
+    model: str = MODEL,
 ) -> list[Match]:
     """The matches of problems with the items of a benchmark, by row, the best first.
 
@@ -43,7 +38,7 @@ def find_leaks(
 
 
 def make_detector(
-    profile: str, items: Sequence[str], sample: Iterable[str], *, model: str = EMBEDDING_MODEL
+    profile: str, items: Sequence[str], sample: Iterable[str], *, model: str = MODEL
 ) -> Detector:
     """A profile, ready for some items. `sample` are problems of the source (see `weighted`)."""
     if profile not in PROFILES:
@@ -79,7 +74,7 @@ def fuzzy_95(items: Sequence[str]) -> Detector:
     return FuzzyDetector(list(items))
 
 
-def embedding(items: Sequence[str], model: str = EMBEDDING_MODEL) -> Detector:
+def embedding(items: Sequence[str], model: str = MODEL) -> Detector:
     """Cosine of sentence embeddings over 0.9: the retrieval step of NeMo-Skills and LMSYS's
     llm-decontaminator (facts.md 8.6), with DeepScaleR's threshold in place of their LLM judge.
     `model` is any sentence-transformers path. Needs the extra `embed`."""
@@ -204,22 +199,18 @@ class EmbeddingDetector:
     """Texts whose embeddings point the same way."""
 
     items: list[str]
-    encoder: Any
-    vectors: Any  # float32, items x dimensions, of unit length
+    encode: Encode
+    vectors: Vectors  # of the items, each of length 1
 
     @classmethod
     def of(cls, items: Sequence[str], model: str) -> "EmbeddingDetector":
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError as error:
-            raise missing_extra("sentence-transformers", "embed") from error
-        encoder = SentenceTransformer(model)
-        return cls(list(items), encoder, _encode(encoder, items))
+        encode, _ = load_encoder(model)
+        return cls(list(items), encode, encode(items))
 
     def look(self, problems: Sequence[str]) -> list[Match]:
         """See `contamination.Detector`."""
         texts = list(problems)
-        cosines = _encode(self.encoder, texts) @ self.vectors.T
+        cosines = self.encode(texts) @ self.vectors.T
         rows, items = np.nonzero(cosines > COSINE)
         return [
             Match(
@@ -232,9 +223,3 @@ class EmbeddingDetector:
             )
             for row, item in zip(rows.tolist(), items.tolist(), strict=True)
         ]
-
-
-def _encode(encoder: Any, texts: Sequence[str]) -> Any:
-    return encoder.encode(
-        list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
-    )
