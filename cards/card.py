@@ -10,13 +10,18 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
+from progdata.cards.contamination_tables import contamination_card
+
 
 def build_card(report: Mapping[str, Any]) -> str:
     """The card of a build, from its report."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = files("progdata.cards").joinpath("card.md.jinja").read_text("utf-8")
     header = yaml.safe_dump(card_header(report), sort_keys=False, allow_unicode=True)
-    return environment.from_string(template).render(header=header, report=report) + "\n"
+    filled = environment.from_string(template).render(
+        header=header, report=report, contamination=contamination_card(report["contamination"])
+    )
+    return filled + "\n"
 
 
 def card_header(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from progdata.cards.tables import table
 SHOWN = 5
 """Matches that are printed; the page and the report have all of them."""
 
+CARD_MATCHES = 20
+"""Matches that the card of a build shows."""
+
 
 def contamination_summary(report: Mapping[str, Any]) -> str:
     """The counts by benchmark and reason, and the first matches, one text above the other."""
@@ -48,12 +51,7 @@ def contamination_page(report: Mapping[str, Any]) -> str:
         f"{report['flagged']:,} of {report['rows']:,} rows hold text of a benchmark, by the "
         f"profile `{report['profile']}`; action: {report['action']}.",
         "",
-        "| benchmark | items | rows flagged |",
-        "| --- | --- | --- |",
-        *(
-            f"| {_cell(name)} | {own['items']:,} | {report['by_benchmark'].get(name, 0):,} |"
-            for name, own in report["benchmarks"].items()
-        ),
+        *_benchmark_rows(report),
     ]
     if report["matches"]:
         lines += [
@@ -72,6 +70,49 @@ def contamination_page(report: Mapping[str, Any]) -> str:
         )
         lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def contamination_card(report: Mapping[str, Any] | None) -> str:
+    """What the card of a build says: flagged rows by benchmark, the first texts side by side."""
+    if report is None:
+        return ""
+    left = "They were removed" if report["action"] == "remove" else "They are still in it"
+    lines = [
+        f"{report['flagged']:,} of {report['rows']:,} rows ({report['problems_flagged']:,} "
+        f"problems) hold text of a benchmark, by the profile `{report['profile']}`. {left}.",
+        "",
+        *_benchmark_rows(report),
+    ]
+    if report["matches"]:
+        lines += [
+            "",
+            f"The first {min(CARD_MATCHES, len(report['matches']))} of "
+            f"{len(report['matches']):,} matches; `reports/build.json` has all:",
+            "",
+            "| benchmark | reason | score | the dataset says | the benchmark says |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+    for match in report["matches"][:CARD_MATCHES]:
+        cells = (
+            f"{match['benchmark']} {match['benchmark_row']}",
+            match["reason"],
+            f"{match['score']}",
+            match["row_text"],
+            match["item_text"],
+        )
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return "\n".join(lines)
+
+
+def _benchmark_rows(report: Mapping[str, Any]) -> list[str]:
+    return [
+        "| benchmark | items | rows flagged |",
+        "| --- | --- | --- |",
+        *(
+            f"| {_cell(name)} | {own['items']:,} | {report['by_benchmark'].get(name, 0):,} |"
+            for name, own in report["benchmarks"].items()
+        ),
+    ]
 
 
 def _line(text: str) -> str:

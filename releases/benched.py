@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from progdata.builders.errors import ProgdataError
-from progdata.releases.decontaminated import read_benchmarks
+from progdata.releases.benchmarks import read_benchmarks
 from progdata.releases.problems import find_problems, read_problems
 from progdata.verifiers.contamination_bench import ROWS, bench_contamination, find_checkers
 from progdata.verifiers.near_duplicates import MODEL
@@ -32,8 +32,8 @@ def bench_sources(
     texts = others = None
     named: dict[str, Any] = {}
     if items:
-        read, named["items"] = read_benchmarks(items)
-        texts = [item.row.problem for item in read]
+        read = read_benchmarks(items)
+        named["items"], texts = read.found, [item.row.problem for item in read.items]
     if clean is not None:
         named["clean"], others = _read_clean(clean)
     report = bench_contamination(

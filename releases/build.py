@@ -34,6 +34,7 @@ from progdata.builders.sources import SHARD_BYTES, read_shards
 from progdata.builders.splits import SPLITS, SplitRule
 from progdata.cards.card import build_card
 from progdata.cards.statistics import add_tallies
+from progdata.releases.contamination_stage import Leaked, find_leaked
 from progdata.releases.curate_stage import EVIDENCE, curate_base
 from progdata.releases.display import Display, Silent
 from progdata.releases.inputs import Inputs, WarmUp, choose_counter, find_inputs
@@ -108,8 +109,10 @@ def _build(
         raise ProgdataError("the sources hold no row")
     rule = SplitRule(**inputs.recipe.splits.model_dump())
     settings = inputs.recipe.curate_settings()
-    curated = curate_base(workspace.store, keys, settings) if settings else None
-    plan = make_plan(read_index(workspace.store, keys), rule, curated)
+    leaked = _find_leaked(workspace.store, keys, inputs)
+    removed = leaked.removed if leaked else ()
+    curated = curate_base(workspace.store, keys, settings, removed) if settings else None
+    plan = make_plan(read_index(workspace.store, keys), rule, leaked, curated)
     summaries = [workspace.store.summary(key) for key in keys]
     rejected = write_rejects(workspace, summaries, plan)
     if (plan.split < 0).all():
@@ -123,6 +126,13 @@ def _build(
     _write_declarations(workspace.staging, inputs, report, files)
     workspace.publish()
     return report
+
+
+def _find_leaked(store: ShardStore, keys: list[str], inputs: Inputs) -> Leaked | None:
+    settings = inputs.recipe.contamination_settings()
+    if settings is None or inputs.benchmarks is None:
+        return None
+    return find_leaked(store, keys, settings, inputs.benchmarks)
 
 
 def _make_base(
@@ -248,6 +258,7 @@ def _write_declarations(
         recipe=Recipe.model_validate(resolved),
         recipe_sha256=digest,
         sources=[source.record for source in inputs.sources],
+        benchmarks=inputs.benchmarks.found if inputs.benchmarks else {},
         tokenizer=inputs.tokenizer_record,
         segmenter_model=inputs.settings.segmenter.model if inputs.segmenter_sha256 else None,
         segmenter_sha256=inputs.segmenter_sha256,
@@ -270,6 +281,8 @@ def _finished(out: Path, inputs: Inputs) -> dict[str, Any] | None:
     differing = differing_fields(lock.recipe.model_dump(), inputs.recipe.model_dump())
     if not differing and lock.sources != [source.record for source in inputs.sources]:
         differing = ["the sources' content"]
+    if not differing and lock.benchmarks != (inputs.benchmarks.found if inputs.benchmarks else {}):
+        differing = ["the benchmarks' content"]
     if not differing and lock.tokenizer.fingerprint != inputs.tokenizer.fingerprint:
         differing = ["the tokenizer's content"]
     if not differing and lock.segmenter_sha256 != inputs.segmenter_sha256:

@@ -323,12 +323,17 @@ def _check_splits(build: _Build) -> Iterator[Violation]:
 
 
 def _check_curated(build: _Build) -> Iterator[Violation]:
-    """Law 2 for pass rates: they are those that verdicts and rejects allow."""
+    """Law 2 for pass rates: they are those that verdicts and rejects allow. No problem that was
+    removed as contaminated is in the build."""
     paths = build.files(build.variants[0].name)
     tables = [pl.read_parquet(path, columns=CURATED) for path in paths]
     rows = pl.concat([*tables, pl.DataFrame(VARIANT.empty_table().select(CURATED))])
     rejects = pl.read_parquet(build.folder / "rejects.parquet", columns=["stage", "problem_id"])
     recipe = build.lock.recipe
+    leaked = set(rejects.filter(pl.col("stage") == "contamination")["problem_id"])
+    for problem in sorted(leaked.intersection(rows["problem_id"])):
+        detail = "was removed as contaminated; other rows of it are in the build"
+        yield Violation("conserved", problem, detail)
     yield from check_curated(rows, rejects, recipe.curate_settings(), recipe.verify.enabled)
 
 

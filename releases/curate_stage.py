@@ -3,7 +3,7 @@
 It sees all rows at once, as the plan does, and keeps a few hundred bytes of each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,15 +46,23 @@ class Curated:
         return reason, evidence
 
 
-def curate_base(store: ShardStore, keys: Sequence[str], settings: CurateSettings) -> Curated:
+def curate_base(
+    store: ShardStore,
+    keys: Sequence[str],
+    settings: CurateSettings,
+    removed: Collection[str] = (),
+) -> Curated:
     """Measure the problems of the committed base shards, and select rows by `settings`.
 
-    What the verify stage refused is measured too. A repeated trace counts once.
+    What the verify stage refused is measured too. A repeated trace counts once. `removed` are ids
+    of problems that have left the build.
     """
     base = _read(store, keys, "base", settings).with_row_index("row")
     refused = _read(store, keys, "refused", settings)
     seen = pl.concat([base, refused], how="diagonal")
     seen = seen.unique("trace_id", keep="first", maintain_order=True)
+    if removed:
+        seen = seen.filter(~pl.col("problem_id").is_in(sorted(removed)))
     problems = add_bins(measure(seen, settings.cut_traces), settings.length_of, settings.stratify)
     selection = select(seen.drop_nulls("row"), problems, settings)
     rates = base.join(problems, on="problem_id", how="left", maintain_order="left")["pass_rate"]

@@ -4,34 +4,22 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from importlib.resources import files
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from progdata.builders.atomic import write_text
 from progdata.builders.errors import ProgdataError, UsageError
-from progdata.builders.nearest import did_you_mean
 from progdata.builders.schema import problem_id
-from progdata.builders.sources import Source
 from progdata.cards.contamination_tables import contamination_page
+from progdata.releases.benchmarks import Item, read_benchmarks
 from progdata.releases.problems import ProblemRow, copy_without, find_problems, read_problems
 from progdata.verifiers.contamination import BLOCK, SAMPLE, Detector, Match
 from progdata.verifiers.contamination_profiles import make_detector
 from progdata.verifiers.near_duplicates import MODEL
 
 ACTIONS = ("flag", "remove")
-
-
-@dataclass(frozen=True)
-class Item:
-    """A problem of a benchmark."""
-
-    benchmark: str
-    row: ProblemRow
 
 
 def decontaminate_source(
@@ -57,7 +45,8 @@ def decontaminate_source(
         raise UsageError("--action remove writes the rows that stay: name a folder with --out")
     begun = time.monotonic()
     source = find_problems(spec)
-    items, benchmarks = read_benchmarks(against)
+    benchmarks = read_benchmarks(against)
+    items = benchmarks.items
     sample = islice(read_problems(source, Counter(), limit), SAMPLE)
     texts = [item.row.problem for item in items]
     detector = make_detector(profile, texts, (row.problem for row in sample), model=model)
@@ -74,7 +63,7 @@ def decontaminate_source(
         "profile": profile,
         **({"model": model} if profile == "embedding" else {}),
         "action": action,
-        "benchmarks": benchmarks,
+        "benchmarks": benchmarks.found,
         "rows": rows + unreadable.total(),
         "unreadable": dict(sorted(unreadable.items())),
         "flagged": len(flagged),
@@ -95,64 +84,6 @@ def decontaminate_source(
         )
         write_text(out / "contamination.md", contamination_page(report))
     return report
-
-
-def read_benchmarks(against: Sequence[str]) -> tuple[list[Item], dict[str, Any]]:
-    """The items of benchmarks, and for each what it was found to be: its source's record, its
-    items, and how many of its rows could not be read.
-
-    Raises UsageError for an unknown name, ProgdataError for a benchmark without a problem.
-    """
-    if not against:
-        raise UsageError("name at least one benchmark with --against")
-    items: list[Item] = []
-    found: dict[str, Any] = {}
-    for name, source in named_benchmarks(against):
-        unreadable: Counter[str] = Counter()
-        own = [Item(name, row) for row in read_problems(source, unreadable)]
-        if not own:
-            raise ProgdataError(f"benchmark {name!r}: holds no problem")
-        items += own
-        found[name] = {
-            "source": source.record,
-            "items": len(own),
-            "unreadable": dict(sorted(unreadable.items())),
-        }
-    return items, found
-
-
-def named_benchmarks(against: Sequence[str]) -> Iterator[tuple[str, Source]]:
-    """The sources that names, bundles and specs stand for, each under a name of its own."""
-    text = files("progdata.releases").joinpath("benchmarks.yaml").read_text("utf-8")
-    known = yaml.safe_load(text)
-    seen: set[str] = set()
-    for spec in against:
-        for one in known["bundles"].get(spec, [spec]):
-            for name, target in _sources_of(one, known["benchmarks"]):
-                if name in seen:
-                    name = target
-                seen.add(name)
-                yield name, find_problems(target)
-
-
-def _sources_of(spec: str, known: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """The names and specs that a spec stands for: a known name, a hub dataset, or files, each of
-    which is a benchmark of its own."""
-    if spec in known:
-        yield spec, known[spec]
-    elif spec.startswith(("hf:", "countdown:")):
-        yield spec, spec
-    else:
-        try:
-            paths = find_problems(spec).paths
-        except ProgdataError as error:
-            if "/" in spec or Path(spec).exists():
-                raise
-            hint = did_you_mean(spec, known)
-            raise UsageError(
-                f"benchmark {spec!r}: neither a file nor one of {', '.join(known)}{hint}: {error}"
-            ) from error
-        yield from ((Path(path).name.split(".")[0], path) for path in paths)
 
 
 def _blocks(rows: Iterator[ProblemRow]) -> Iterator[list[ProblemRow]]:

@@ -16,6 +16,7 @@ from progdata.builders.tokenizer import (
     find_tokenizer,
     load_counter,
 )
+from progdata.releases.benchmarks import Benchmarks, read_benchmarks
 from progdata.releases.lockfile import TokenizerRecord
 from progdata.releases.recipe import Recipe
 from progdata.verifiers.verify_rows import VerifySettings
@@ -31,6 +32,7 @@ class Inputs:
     settings: BaseSettings
     segmenter_sha256: str | None
     verify: VerifySettings | None
+    benchmarks: Benchmarks | None
     slow_because: str | None = None  # why the reference tokenizer counts, where it does
 
     @property
@@ -44,7 +46,8 @@ class Inputs:
     def build_id(self) -> str:
         """A hash of all that determines the bytes of a build."""
         records = [source.record for source in self.sources]
-        return content_id(repr(self.recipe), repr(records), self.settings_key)
+        found = self.benchmarks.found if self.benchmarks else {}
+        return content_id(repr(self.recipe), repr(records), repr(found), self.settings_key)
 
     @property
     def tokenizer_record(self) -> TokenizerRecord:
@@ -86,7 +89,10 @@ def find_inputs(recipe: Recipe) -> Inputs:
         special_tokens=any(variant.special for variant in recipe.variants),
     )
     fingerprint = model.fingerprint if model is not None else None
-    return Inputs(recipe, sources, tokenizer, settings, fingerprint, recipe.verify_settings())
+    against = recipe.contamination.against
+    benchmarks = read_benchmarks(against) if against else None
+    verify = recipe.verify_settings()
+    return Inputs(recipe, sources, tokenizer, settings, fingerprint, verify, benchmarks)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class LockFile(BaseModel):
     recipe: Recipe
     recipe_sha256: str
     sources: list[dict[str, Any]]
+    benchmarks: dict[str, Any] = {}  # what the build was held against, by name
     tokenizer: TokenizerRecord
     segmenter_model: str | None  # of `sat`: where its files are, with their commits
     segmenter_sha256: str | None

@@ -1,8 +1,8 @@
 """The plan of a build: which base rows stay, in which split, and in which file each is written.
 
-Only this and the curate stage look at all rows at once. It keeps about 60 bytes a row, whatever
-the length of the traces. Everything follows from the order of the input rows, so that neither the
-size of the shards nor the number of workers can change a file.
+Only this and the stages before it (contamination, curate) look at all rows at once. It keeps about
+60 bytes a row, whatever the length of the traces. Everything follows from the order of the input
+rows, so that neither the size of the shards nor the number of workers can change a file.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from progdata.builders.engine import ShardStore
 from progdata.builders.splits import SPLITS, SplitRule, assign_splits
+from progdata.releases.contamination_stage import Leaked
 from progdata.releases.curate_stage import Curated
 
 ROW_GROUP_TEXT = 8 << 20
@@ -70,14 +71,15 @@ class Plan:
     """What becomes of every base row.
 
     `split`: index into SPLITS, -1 where the row is dropped; `first_seen`: for a duplicate the
-    row it repeats, else -1; `sibling`: short traces of a problem that has a long one; `curated`:
-    what the curate stage made of all rows, where there is one.
+    row it repeats, else -1; `sibling`: short traces of a problem that has a long one; `leaked` and
+    `curated`: what those stages made of all rows, where there are any.
     """
 
     index: BaseIndex
     split: NDArray[np.int8]
     first_seen: NDArray[np.int64]
     sibling: NDArray[np.bool_]
+    leaked: Leaked | None = None
     curated: Curated | None = None
 
     def rows_of(self, split: str) -> NDArray[np.int64]:
@@ -97,13 +99,20 @@ def read_index(store: ShardStore, keys: Sequence[str]) -> BaseIndex:
     return BaseIndex(list(keys), shard, local, **columns)
 
 
-def make_plan(index: BaseIndex, rule: SplitRule, curated: Curated | None = None) -> Plan:
-    """Drop repeated traces, keeping the first, and what was curated away; put each problem of the
-    others in one split."""
+def make_plan(
+    index: BaseIndex,
+    rule: SplitRule,
+    leaked: Leaked | None = None,
+    curated: Curated | None = None,
+) -> Plan:
+    """Drop repeated traces, keeping the first, what is contaminated, and what was curated away;
+    put each problem of the others in one split."""
     _, first, inverse = np.unique(index.trace_id, return_index=True, return_inverse=True)
     original = first[inverse]
     duplicate = original != np.arange(len(original))
     stays = ~duplicate
+    if leaked is not None:
+        stays[leaked.rows] = False
     if curated is not None:
         stays[curated.dropped["row"].to_numpy()] = False
     split, sibling = np.full(len(stays), -1, dtype=np.int8), np.zeros_like(stays)
@@ -111,7 +120,7 @@ def make_plan(index: BaseIndex, rule: SplitRule, curated: Curated | None = None)
         index.problem_id[stays], index.num_tokens[stays], rule
     )
     split[sibling] = -1
-    return Plan(index, split, np.where(duplicate, original, -1), sibling, curated)
+    return Plan(index, split, np.where(duplicate, original, -1), sibling, leaked, curated)
 
 
 def cut_parts(plan: Plan, split: str) -> list[Part]:

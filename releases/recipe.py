@@ -26,7 +26,9 @@ from progdata.builders.prompts import find_profile
 from progdata.builders.segmenters import SEGMENTERS
 from progdata.builders.splits import OOD_TOKENS
 from progdata.builders.variants import PRESETS, Variant, find_preset
+from progdata.verifiers.contamination_profiles import PROFILES, ContaminationSettings
 from progdata.verifiers.difficulty import CutTraces
+from progdata.verifiers.near_duplicates import MODEL
 from progdata.verifiers.pool import CPU_SECONDS, MEMORY_MB
 from progdata.verifiers.selection import CurateSettings, Range, read_range
 from progdata.verifiers.strata import LengthOf, Stratify
@@ -227,6 +229,39 @@ def _usage(function: Callable[[Any], Any], value: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
+class ContaminationSection(_Section):
+    """Against which benchmarks the problems are held; off where none is named.
+
+    `against` are paths, hub datasets, or names (see `progdata decontaminate`); `model` is of the
+    profile `embedding`.
+    """
+
+    against: list[str] = []
+    profile: str = "weighted"
+    action: Literal["flag", "remove"] = "flag"
+    model: str = MODEL
+
+    @field_validator("against", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("profile")
+    @classmethod
+    def _known_profile(cls, value: str) -> str:
+        if value not in PROFILES:
+            hint = did_you_mean(value, PROFILES)
+            raise ValueError(f"unknown profile {value!r}{hint}; choose from {', '.join(PROFILES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _names_benchmarks(self) -> "ContaminationSection":
+        off = ContaminationSection.model_construct().model_dump()
+        if not self.against and self.model_dump() != off:
+            raise ValueError("name at least one benchmark in against")
+        return self
+
+
 class VariantSection(_Section):
     """A variant of the user's own: a name and the three axes."""
 
@@ -257,6 +292,7 @@ class Recipe(_Section):
     policies: PolicySection = PolicySection()
     splits: SplitSection = SplitSection()
     verify: VerifySection = VerifySection()
+    contamination: ContaminationSection = ContaminationSection()
     curate: CurateSection = CurateSection()
     prompt_profile: str = "deepscaler"
     seed: int = 0
@@ -316,6 +352,13 @@ class Recipe(_Section):
         """How the dataset is curated; None where it is not."""
         return self.curate.settings(self.seed) if self.curate.enabled else None
 
+    def contamination_settings(self) -> ContaminationSettings | None:
+        """How the dataset is held against benchmarks; None where it is not."""
+        own = self.contamination
+        if not own.against:
+            return None
+        return ContaminationSettings(tuple(own.against), own.profile, own.action, own.model)
+
     def build_variants(self) -> list[Variant]:
         return [Variant(**variant.model_dump()) for variant in self.variants]
 
@@ -328,6 +371,7 @@ _SECTIONS: dict[str, type[_Section]] = {
     "policies": PolicySection,
     "splits": SplitSection,
     "verify": VerifySection,
+    "contamination": ContaminationSection,
     "curate": CurateSection,
 }
 

@@ -91,7 +91,10 @@ def _reject(
         "reason": "problem_in_ood",
         "detail": "another sample of this problem thinks for too long, and is in ood",
     }
-    if plan.curated is not None and not plan.sibling[where]:
+    if plan.leaked is not None and plan.leaked.rows[where]:
+        reason, evidence = plan.leaked.why(row["problem_id"])
+        refused = {"stage": "contamination", "reason": reason, "detail": evidence}
+    elif plan.curated is not None and not plan.sibling[where]:
         reason, evidence = plan.curated.why(where)
         refused = {"stage": "curate", "reason": reason, "detail": evidence}
     parts = (row["think_opening"], row["think"], row["think_closed"], row["response"])

@@ -14,7 +14,7 @@ from progdata.releases.plan import Plan
 from progdata.releases.recipe import Recipe
 from progdata.releases.rejects import Rejected
 
-STAGES = ("read", "think", "progress", "verify", "duplicates", "curate", "splits")
+STAGES = ("read", "think", "progress", "verify", "duplicates", "contamination", "curate", "splits")
 """The stages that can refuse a row, in order (law 4: rows in = rows out + rejected)."""
 
 
@@ -49,6 +49,7 @@ def make_report(
         "segmenter": recipe.segmenter.model_dump(),
         "progress": {"mode": recipe.progress, "sample": _sample(summaries)},
         "verify": _verify(recipe, summaries),
+        "contamination": plan.leaked.report if plan.leaked else None,
         "curate": plan.curated.report if plan.curated else None,
         "variants": {
             variant.name: {

@@ -140,7 +140,7 @@ def test_every_law_holds_on_a_curated_build_of_all_variants(many, tmp_path):
     report = build(recipe, tmp_path / "out")
     assert report["rows_in"] == report["rows_out"] + report["rows_rejected"] == 180
     assert report["problems"] == 40
-    assert [own["stage"] for own in report["stages"]][-3:] == ["duplicates", "curate", "splits"]
+    assert [own["stage"] for own in report["stages"]][-3:] == ["contamination", "curate", "splits"]
     assert check(tmp_path / "out") == []
 
 

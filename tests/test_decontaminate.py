@@ -13,7 +13,8 @@ from shared_data import SHARED, needs_shared_data, read_rows
 
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.cards.contamination_tables import contamination_page
-from progdata.releases.decontaminated import decontaminate_source, named_benchmarks
+from progdata.releases.benchmarks import named_benchmarks
+from progdata.releases.decontaminated import decontaminate_source
 
 COMMAND = [sys.executable, "-m", "progdata.cli"]
 

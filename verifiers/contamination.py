@@ -115,7 +115,7 @@ def weighted(
     masked = index_ngrams(mask_numbers(words), words, settings.words)
     counts = [np.zeros(len(index.grams), np.int64) for index in (plain, masked)]
     problems = 0
-    for block in in_blocks(sample):
+    for block in in_blocks(dict.fromkeys(sample)):  # a problem with many traces counts once
         problems += len(block)
         own = find_words(block)
         for index, count, hashes in zip(

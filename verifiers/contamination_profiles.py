@@ -21,6 +21,16 @@ from progdata.verifiers.near_duplicates import COSINE, MODEL, Encode, Vectors, l
 RATIO = 95.0
 
 
+@dataclass(frozen=True)
+class ContaminationSettings:
+    """Against what a build is held, by which profile, and whether what is flagged leaves it."""
+
+    against: tuple[str, ...]
+    profile: str
+    action: str
+    model: str
+
+
 def find_leaks(
     problems: Sequence[str],
     items: Sequence[str],
