@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from loopback_hub import LoopbackHub
 from shared_data import SHARED, needs_shared_data, read_rows
 
 from progdata.builders.errors import ProgdataError, UsageError
@@ -168,6 +169,31 @@ def test_named_benchmarks_are_hub_datasets(monkeypatch):
     names = dict(named_benchmarks(["aime24", "paper"]))
     assert list(names) == ["aime24", "math500", "amc23", "olympiadbench"]
     assert names["math500"].record == {"spec": "hf:HuggingFaceH4/MATH-500#test", "revision": "x"}
+
+
+def test_benchmarks_come_from_a_hub_at_a_commit_that_the_report_records(source, tmp_path):
+    contest = b"".join(json.dumps({"question": text}).encode() + b"\n" for text in ITEMS[:1])
+    with LoopbackHub() as hub:
+        named = hub.add_dataset("HuggingFaceH4/aime_2024", {"train.jsonl": contest})
+        exam = hub.add_dataset(
+            "org/exam", {"test.jsonl": contest, "train.jsonl": b'{"question": "a"}\n'}
+        )
+        command = [*COMMAND, "decontaminate", "train.jsonl", "--json", "--against", "aime24"]
+        done = subprocess.run(
+            [*command, "--against", "hf:org/exam#test"],
+            env=hub.client_env(tmp_path / "hf"), cwd=tmp_path, capture_output=True, text=True,
+        )  # fmt: skip
+        missing = subprocess.run(
+            [*command, "--against", "hf:org/none"],
+            env=hub.client_env(tmp_path / "hf"), cwd=tmp_path, capture_output=True, text=True,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["flagged"] == 1
+    revisions = [own["source"]["revision"] for own in report["benchmarks"].values()]
+    assert revisions == [named, exam]
+    assert missing.returncode != 0 and "org/none" in missing.stderr
+    assert missing.stderr.splitlines()[-1].startswith("progdata: ")
 
 
 def test_nothing_in_a_problem_is_markup_on_the_page(tmp_path):
