@@ -57,13 +57,17 @@ def copy_without(
     """Copy the files of a source, byte for byte a line or value for value a row, without the rows
     for which `dropped(file, row)` holds; the names of the copies.
 
-    Rows beyond `limit` are left out too. Raises UsageError for a source that is not files.
+    Rows beyond `limit` are left out too. Raises UsageError for a source that is not files, and
+    for a copy that would replace its source.
     """
     if source.kind != "files":
         raise UsageError(f"source {source.spec!r}: only files can be copied; download it first")
     names = [Path(path).name for path in source.paths]
     if len(set(names)) < len(names):
         raise UsageError(f"source {source.spec!r}: two files have the same name; copy them apart")
+    for path, name in zip(source.paths, names, strict=True):
+        if (folder / name).exists() and (folder / name).samefile(path):
+            raise UsageError(f"{folder / name}: would replace its own source; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     left = limit
     for path, name in zip(source.paths, names, strict=True):

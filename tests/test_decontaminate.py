@@ -162,6 +162,15 @@ def test_wrong_use_is_named(source, bench, tmp_path):
         decontaminate_source("countdown:20", [str(bench)], action="remove", out=tmp_path / "o")
 
 
+def test_a_source_is_never_replaced_by_its_copy(bench, tmp_path):
+    (tmp_path / "kept").mkdir()
+    source = lines(tmp_path / "kept" / "train.jsonl", ITEMS)
+    before = source.read_bytes()
+    with pytest.raises(UsageError, match="would replace its own source"):
+        decontaminate_source(str(source), [str(bench)], action="remove", out=tmp_path)
+    assert source.read_bytes() == before
+
+
 def test_named_benchmarks_are_hub_datasets(monkeypatch):
     from progdata.builders import sources
 
