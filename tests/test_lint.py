@@ -481,7 +481,7 @@ class TestWrongUse:
             ({"workers": 0}, "workers 0: give a number of at least 1"),
             ({"cpu_seconds": 0}, "more than 0 CPU seconds"),
             ({"cpu_seconds": float("nan")}, "more than 0 CPU seconds"),
-            ({"memory_mb": 0}, "1 MB of memory"),
+            ({"memory_mb": 0}, "and 1 MB"),
             ({"out": "found.parquet"}, "name a .jsonl file"),
             ({"out": "folder.jsonl"}, "name a .jsonl file"),
             ({"out": "a.jsonl"}, "the findings would replace their source"),

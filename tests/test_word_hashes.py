@@ -1,5 +1,7 @@
 """The words of texts: what counts as the same word, and that hashing many texts is hashing each."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,6 +52,9 @@ def test_what_counts_as_a_word(text, words):
         ("\uff11\uff12", "12"),
         ("FIND IT", "find it"),
         (r"\mathbf{v}", "v"),
+        (r"$AB \leqslant 5$", r"\(A B \le 5\)"),
+        (r"$$ \overline{ABCD} $$", r"\[\overline{A B C D}\]"),
+        (r"so $AB \equal{} 5$", "so $A B = 5$"),
     ],
 )
 def test_texts_that_read_alike_have_the_same_words(first, second):
@@ -58,11 +63,27 @@ def test_texts_that_read_alike_have_the_same_words(first, second):
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("12", "13"), ("1 2", "12"), ("x+y", "x-y"), ("ab", "a b"), ("a", "b")]
+    ("first", "second"),
+    [
+        ("12", "13"),
+        ("1 2", "12"),
+        ("x+y", "x-y"),
+        ("ab", "a b"),
+        ("a", "b"),
+        ("AB", "A B"),
+        (r"costs \$5 in NY", r"costs \$5 in N Y"),
+    ],
 )
 def test_texts_that_differ_have_other_words(first, second):
     words = find_words([first, second])
     assert of(words, 0) != of(words, 1)
+
+
+@pytest.mark.parametrize("piece", ["$", r"\(", "AB$", r"\(AB", "A", "$AB", "\\"])
+def test_a_megabyte_of_delimiters_is_read_at_once(piece):
+    begun = time.process_time()
+    find_words(["AB " + piece * (1_000_000 // len(piece))])
+    assert time.process_time() - begun < 5
 
 
 @given(st.lists(st.text(max_size=40), max_size=12))

@@ -1,11 +1,13 @@
 r"""The words of many texts as hashes in flat arrays, at some ten megabytes a second and core.
 
 LaTeX that is written in more than one way gives the same words: `$x$` and `\(x\)`, `\dfrac` and
-`\frac`, spacing and style commands, glued punctuation, Unicode forms. What counts as a word: a run
-of letters, a run of digits, a command (`\frac` is the word frac), each other sign that is not
-punctuation, and each character of a script that puts no spaces between words.
+`\frac`, `$ABC$` and `$A B C$`, spacing and style commands, glued punctuation, Unicode forms. What
+counts as a word: a run of letters, a run of digits, a command (`\frac` is the word frac), each
+other sign that is not punctuation, and each character of a script that puts no spaces between
+words.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +52,12 @@ _DROPPED = (
     "displaystyle limits quad qquad boldsymbol rm bf it",
 )
 _SAME = {"dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "cdot": "times", "leq": "le",
-         "geq": "ge", "neq": "ne", "ldots": "dots", "cdots": "dots"}  # fmt: skip
+         "leqslant": "le", "geq": "ge", "geqslant": "ge", "neq": "ne", "ldots": "dots",
+         "cdots": "dots"}  # fmt: skip
+
+_DELIMITER = re.compile(r"((?<!\\)\$+|\\[()\[\]])")
+_POINTS = re.compile(r"(?<![A-Za-z])[A-Z]{2,6}(?![A-Za-z])")
+"""Points or factors side by side."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +123,26 @@ def ngram_hashes(hashes: Hashes, n: int) -> Hashes:
 
 
 def _encoded(text: str) -> bytes:
-    """A text in lower case and one Unicode form; lone surrogates become question marks."""
+    """A text in lower case and one Unicode form, with the letters of `$ABC$` apart, as some write
+    them; lone surrogates become question marks."""
+    if _POINTS.search(text):
+        text = _points_apart(text)
+    text = text.replace(r"\equal{}", "=")  # of AoPS
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_OTHER_PUNCTUATION)
     return text.lower().encode("utf-8", "replace")
+
+
+def _points_apart(text: str) -> str:
+    """A text with `ABC` as `A B C` between the delimiters of mathematics."""
+    parts = _DELIMITER.split(text)
+    maths = False
+    for place, part in enumerate(parts):
+        if place % 2:
+            maths = not maths if part[0] == "$" else part[1] in "(["
+        elif maths:
+            parts[place] = _POINTS.sub(lambda own: " ".join(own[0]), part)
+    return "".join(parts)
 
 
 def _tokens(data: Bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], Bytes]:
