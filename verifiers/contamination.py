@@ -28,7 +28,7 @@ from progdata.verifiers.word_hashes import Words, find_words, mask_numbers
 BLOCK = 2_000
 """Problems that are looked at together."""
 
-SAMPLE = 20_000
+SAMPLE = 10_000
 """The first problems of a source, by which the rarity of n-grams is measured."""
 
 EVIDENCE_CHARS = 300
@@ -125,8 +125,12 @@ def weighted(
             _, grams = distinct_pairs(found.text, found.gram)
             count += np.bincount(grams, minlength=len(count))
     total = problems + len(items)
+    by_words: dict[bytes, list[int]] = {}
+    for item in range(len(items)):
+        by_words.setdefault(_whole(words, item), []).append(item)
     return WeightedDetector(
         words,
+        by_words,
         Side(plain, _weights(plain, counts[0], total, settings), len(items), total),
         Side(masked, _weights(masked, counts[1], total, settings), len(items), total),
         settings,
@@ -176,6 +180,7 @@ class WeightedDetector:
     """`weighted` for some items."""
 
     items: Words
+    by_words: dict[bytes, list[int]]  # the items that are word for word the same
     plain: Side
     masked: Side
     settings: WeightedSettings
@@ -192,13 +197,10 @@ class WeightedDetector:
         return sorted(matches, key=lambda own: (own.row, -own.score, own.item))
 
     def _same_words(self, words: Words) -> list[Match]:
-        by_words: dict[bytes, list[int]] = {}
-        for item in range(len(self.items.first) - 1):
-            by_words.setdefault(_whole(self.items, item), []).append(item)
         return [
             Match(row, item, "same text", 1.0, _cut(words, row), _cut(self.items, item))
             for row in range(len(words.first) - 1)
-            for item in by_words.get(_whole(words, row), ())
+            for item in self.by_words.get(_whole(words, row), ())
             if words.first[row + 1] > words.first[row]
         ]
 

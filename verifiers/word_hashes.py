@@ -56,8 +56,8 @@ _SAME = {"dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "cdot": "times", "le
          "cdots": "dots"}  # fmt: skip
 
 _DELIMITER = re.compile(r"((?<!\\)\$+|\\[()\[\]])")
-_POINTS = re.compile(r"(?<![A-Za-z])[A-Z]{2,6}(?![A-Za-z])")
-"""Points or factors side by side."""
+_POINTS = re.compile(r"[A-Z](?<![A-Za-z][A-Z])(?:\s+[A-Z](?![A-Za-z]))+")
+"""Capitals with white space between them."""
 
 
 @dataclass(frozen=True)
@@ -123,25 +123,24 @@ def ngram_hashes(hashes: Hashes, n: int) -> Hashes:
 
 
 def _encoded(text: str) -> bytes:
-    """A text in lower case and one Unicode form, with the letters of `$ABC$` apart, as some write
-    them; lone surrogates become question marks."""
+    """A text in lower case and one Unicode form; lone surrogates become question marks."""
     if _POINTS.search(text):
-        text = _points_apart(text)
+        text = _join_points(text)
     text = text.replace(r"\equal{}", "=")  # of AoPS
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_OTHER_PUNCTUATION)
     return text.lower().encode("utf-8", "replace")
 
 
-def _points_apart(text: str) -> str:
-    """A text with `ABC` as `A B C` between the delimiters of mathematics."""
+def _join_points(text: str) -> str:
+    """A text with `A B C` as `ABC` between the delimiters of mathematics."""
     parts = _DELIMITER.split(text)
     maths = False
     for place, part in enumerate(parts):
         if place % 2:
             maths = not maths if part[0] == "$" else part[1] in "(["
         elif maths:
-            parts[place] = _POINTS.sub(lambda own: " ".join(own[0]), part)
+            parts[place] = _POINTS.sub(lambda own: "".join(own[0].split()), part)
     return "".join(parts)
 
 
