@@ -16,7 +16,6 @@ import polars as pl
 from progdata.builders.atomic import TEMPORARY, write_text
 from progdata.builders.errors import UsageError
 from progdata.builders.nearest import did_you_mean
-from progdata.builders.sources import Source, find_source
 from progdata.builders.tokenizer import find_tokenizer, load_counter
 from progdata.cards.problem_statistics import describe_problems
 from progdata.releases.curated_files import (
@@ -26,7 +25,8 @@ from progdata.releases.curated_files import (
     write_traces,
 )
 from progdata.releases.observed import Observed, observe
-from progdata.releases.verified import verify_source
+from progdata.releases.outputs import refuse_out
+from progdata.releases.verified import find_traces, verify_source
 from progdata.verifiers.difficulty import add_labels, majority, measure
 from progdata.verifiers.grading import Budget
 from progdata.verifiers.selection import CurateSettings, Selection, select
@@ -59,10 +59,10 @@ def curate_source(
     if grader not in GRADERS:
         hint = did_you_mean(grader, GRADERS)
         raise UsageError(f"unknown grader {grader!r}{hint}; choose from {', '.join(GRADERS)}")
-    source = find_source(spec)
+    source = find_traces(spec)
     found = find_tokenizer(tokenizer)
+    refuse_out(out, FILES, source)
     if out is not None:
-        _refuse_own_files(source, out)
         out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=out) as folder:
         graded = Path(folder) / "verified.parquet"
@@ -90,13 +90,6 @@ def curate_source(
         report["out"] = str(out)
         write_text(out / "curate.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     return report
-
-
-def _refuse_own_files(source: Source, out: Path) -> None:
-    for name in FILES:
-        path = out / name
-        if path.exists() and any(path.samefile(own) for own in source.paths):
-            raise UsageError(f"{path}: would replace its own source; choose another --out")
 
 
 def measure_problems(observed: Observed, settings: CurateSettings) -> pl.DataFrame:

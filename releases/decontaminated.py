@@ -14,6 +14,7 @@ from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.schema import problem_id
 from progdata.cards.contamination_tables import contamination_page
 from progdata.releases.benchmarks import Item, read_benchmarks
+from progdata.releases.outputs import refuse_out
 from progdata.releases.problems import ProblemRow, copy_without, find_problems, read_problems
 from progdata.verifiers.contamination import BLOCK, SAMPLE, Detector, Match
 from progdata.verifiers.contamination_profiles import make_detector
@@ -45,6 +46,7 @@ def decontaminate_source(
         raise UsageError("--action remove writes the rows that stay: name a folder with --out")
     begun = time.monotonic()
     source = find_problems(spec)
+    refuse_out(out, (), source)
     benchmarks = read_benchmarks(against)
     items = benchmarks.items
     sample = islice(read_problems(source, Counter(), limit), SAMPLE)

@@ -21,11 +21,14 @@ from progdata.builders.nearest import did_you_mean
 from progdata.builders.schema import SAMPLING, content_id, problem_id, trace_id
 from progdata.builders.sources import Source
 from progdata.releases.duplicate_records import Place, count_records, record_removals
+from progdata.releases.outputs import refuse_out
 from progdata.releases.readable_rows import ReadableRow, UnreadableRow, find_rows, read_readable
 from progdata.verifiers.duplicates import Entry, Ints, choose, exact_labels
 from progdata.verifiers.near_duplicates import COSINE, MODEL, Near, find_near, load_encoder
 
 METHODS = ("exact", "near")
+
+FILES = ("kept.parquet", "duplicates.jsonl", "unreadable.jsonl", "dedup.json")
 
 BLOCK = 2_000
 """Rows that are written at a time."""
@@ -92,7 +95,7 @@ def dedup_source(
     source, traces = find_rows(spec)
     if keep_traces and not traces:
         raise UsageError(f"source {spec!r}: holds no completions; leave out --keep-traces")
-    _refuse_out(out, source)
+    refuse_out(out, FILES, source)
     read = _read(source, traces, limit)
     problems = list(read.problems)
     exact = exact_labels(problems)
@@ -140,16 +143,6 @@ def _refuse_options(
     for name, number in (("keep-traces", keep_traces), ("limit", limit)):
         if number is not None and number < 1:
             raise UsageError(f"{name} {number}: give a number of at least 1")
-
-
-def _refuse_out(out: Path | None, source: Source) -> None:
-    if out is None:
-        return
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; name a folder with --out")
-    kept = out / "kept.parquet"
-    if kept.exists() and any(kept.samefile(path) for path in source.paths):
-        raise UsageError(f"{kept}: would replace its source; name another folder with --out")
 
 
 def _read(source: Source, traces: bool, limit: int | None) -> _Read:

@@ -16,6 +16,7 @@ from progdata.builders.columns import RowRefused, read_fields
 from progdata.builders.errors import UsageError
 from progdata.builders.shard_rows import read_rows
 from progdata.builders.sources import Source, find_source, read_shards
+from progdata.releases.outputs import refuse_out
 
 NEEDS = ("problem",)
 
@@ -65,9 +66,7 @@ def copy_without(
     names = [Path(path).name for path in source.paths]
     if len(set(names)) < len(names):
         raise UsageError(f"source {source.spec!r}: two files have the same name; copy them apart")
-    for path, name in zip(source.paths, names, strict=True):
-        if (folder / name).exists() and (folder / name).samefile(path):
-            raise UsageError(f"{folder / name}: would replace its own source; choose another --out")
+    refuse_out(folder, names, source)
     folder.mkdir(parents=True, exist_ok=True)
     left = limit
     for path, name in zip(source.paths, names, strict=True):

@@ -20,9 +20,10 @@ from progdata.builders.errors import UsageError
 from progdata.builders.nearest import did_you_mean
 from progdata.builders.schema import SAMPLING, problem_id, trace_id
 from progdata.builders.shard_rows import read_rows
-from progdata.builders.sources import find_source, read_shards
+from progdata.builders.sources import Source, find_source, read_shards
 from progdata.cards.statistics import accuracy_of
 from progdata.releases.lockfile import read_lock
+from progdata.releases.outputs import refuse_out
 from progdata.releases.workspace import LOCK_FILE
 from progdata.verifiers.grading import Budget, grade_all
 from progdata.verifiers.verdicts import GRADERS, GraderName, Verdict
@@ -45,6 +46,8 @@ _GRADED = [
     pa.field("answer_normal", pa.string()),
     pa.field("cpu_seconds", pa.float32()),
 ]
+
+FILES = ("verified.parquet", "verification.json")
 
 VERIFIED = pa.schema(
     [
@@ -108,7 +111,8 @@ def verify_source(
     """
     graders = _named_graders(grader)
     begun = time.monotonic()
-    source = find_source(_files_of_build(spec) or spec)
+    source = find_traces(spec)
+    refuse_out(out, FILES, source)
     unreadable: Counter[str] = Counter()
     tallies = {name: _Tally() for name in graders}
     disagreements: list[dict[str, Any]] = []
@@ -157,6 +161,11 @@ def _named_graders(name: str) -> tuple[GraderName, ...]:
             f"choose from {', '.join(choices)}"
         )
     return chosen
+
+
+def find_traces(spec: str) -> Source:
+    """The source that `spec` names, or the tables of the build whose folder it is."""
+    return find_source(_files_of_build(spec) or spec)
 
 
 def _files_of_build(spec: str) -> str | None:

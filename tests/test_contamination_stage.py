@@ -123,6 +123,7 @@ def test_check_finds_a_removed_problem_that_came_back(held, tmp_path):
         ({"action": "remove"}, "name at least one benchmark"),
         ({"against": "x.jsonl", "action": "drop"}, "contamination.action"),
         ({"againts": ["x"]}, "did you mean 'against'?"),
+        (True, "say against what"),
     ],
 )
 def test_a_wrong_section_is_one_line(section, says):

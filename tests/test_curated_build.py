@@ -14,6 +14,7 @@ from tampering import Forgery, found_in
 from progdata.builders.errors import UsageError
 from progdata.releases.build import build
 from progdata.releases.check import check
+from progdata.releases.curated import curate_source
 from progdata.releases.recipe import Recipe, load_recipe
 
 
@@ -213,3 +214,9 @@ def test_lengths_and_samples_need_no_verdicts(tmp_path):
     report = build(recipe, tmp_path / "out")
     assert report["problems"] == 5
     assert check(tmp_path / "out") == []
+
+
+def test_the_folder_of_a_build_can_be_curated(tmp_path):
+    report = build_rows(tmp_path)
+    again = curate_source(str(tmp_path / "out"), workers=1)
+    assert again["kept"] == again["rows_in"] == report["rows_out"]

@@ -149,7 +149,7 @@ def test_wrong_use_is_named(options, says, tmp_path):
 
 def test_a_source_is_never_replaced_by_what_is_left_of_it(tmp_path):
     dedup_source(write(tmp_path / "p.jsonl", PROBLEMS), out=tmp_path)
-    with pytest.raises(UsageError, match="would replace its source"):
+    with pytest.raises(UsageError, match="would replace its own source"):
         dedup_source(str(tmp_path / "kept.parquet"), out=tmp_path)
     with pytest.raises(UsageError, match="is a file"):
         dedup_source(str(tmp_path / "p.jsonl"), out=tmp_path / "p.jsonl")
