@@ -15,7 +15,13 @@ from progdata.builders.schema import problem_id
 from progdata.cards.contamination_tables import contamination_page
 from progdata.releases.benchmarks import Item, read_benchmarks
 from progdata.releases.outputs import refuse_out
-from progdata.releases.problems import ProblemRow, copy_without, find_problems, read_problems
+from progdata.releases.problems import (
+    ProblemRow,
+    copy_without,
+    find_problems,
+    names_of_copies,
+    read_problems,
+)
 from progdata.verifiers.contamination import BLOCK, SAMPLE, Detector, Match
 from progdata.verifiers.contamination_profiles import make_detector
 from progdata.verifiers.near_duplicates import MODEL
@@ -47,6 +53,8 @@ def decontaminate_source(
     begun = time.monotonic()
     source = find_problems(spec)
     refuse_out(out, (), source)
+    if action == "remove" and out is not None:
+        names_of_copies(source, out / "kept")  # says before the work what cannot be written
     benchmarks = read_benchmarks(against)
     items = benchmarks.items
     sample = islice(read_problems(source, Counter(), limit), SAMPLE)

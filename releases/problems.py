@@ -52,21 +52,27 @@ def read_problems(
                 yield ProblemRow(shard.file, number, fields.problem, fields.answer)
 
 
-def copy_without(
-    source: Source, dropped: Callable[[str, int], bool], folder: Path, limit: int | None = None
-) -> list[str]:
-    """Copy the files of a source, byte for byte a line or value for value a row, without the rows
-    for which `dropped(file, row)` holds; the names of the copies.
-
-    Rows beyond `limit` are left out too. Raises UsageError for a source that is not files, and
-    for a copy that would replace its source.
-    """
+def names_of_copies(source: Source, folder: Path) -> list[str]:
+    """The names that copies of a source's files have in `folder`. Raises UsageError for a source
+    that is not files, and for copies that would replace their source or each other."""
     if source.kind != "files":
         raise UsageError(f"source {source.spec!r}: only files can be copied; download it first")
     names = [Path(path).name for path in source.paths]
     if len(set(names)) < len(names):
         raise UsageError(f"source {source.spec!r}: two files have the same name; copy them apart")
     refuse_out(folder, names, source)
+    return names
+
+
+def copy_without(
+    source: Source, dropped: Callable[[str, int], bool], folder: Path, limit: int | None = None
+) -> list[str]:
+    """Copy the files of a source, byte for byte a line or value for value a row, without the rows
+    for which `dropped(file, row)` holds; the names of the copies (see `names_of_copies`).
+
+    Rows beyond `limit` are left out too.
+    """
+    names = names_of_copies(source, folder)
     folder.mkdir(parents=True, exist_ok=True)
     left = limit
     for path, name in zip(source.paths, names, strict=True):

@@ -48,3 +48,8 @@ def test_a_table_is_not_replaced_by_what_is_made_of_it(command, source, tmp_path
     with pytest.raises(UsageError, match="would replace its own source; choose another --out"):
         COMMANDS[command](str(table), tmp_path / "out")
     assert table.read_bytes() == before
+
+
+def test_a_source_that_cannot_be_copied_is_named_before_benchmarks_are_read(tmp_path):
+    with pytest.raises(UsageError, match="only files can be copied"):
+        decontaminate_source("countdown:20", ["none.jsonl"], action="remove", out=tmp_path / "out")

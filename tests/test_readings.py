@@ -376,7 +376,7 @@ def _uses() -> dict[str, tuple[re.Pattern[str], str]]:
         for module in (answers, conventions, numbers, readings, shortcuts)
         for name, pattern in vars(module).items()
         if isinstance(pattern, re.Pattern)
-        for method in set(re.findall(rf"\b{name}\.(\w+)\(", inspect.getsource(module)))
+        for method in sorted(set(re.findall(rf"\b{name}\.(\w+)\(", inspect.getsource(module))))
     }
 
 
