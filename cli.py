@@ -14,6 +14,7 @@ import typer
 
 from progdata import __version__
 from progdata.builders.errors import ProgdataError
+from progdata.builders.model_files import DEFAULT_MODEL
 from progdata.verifiers.pool import CPU_SECONDS, MEMORY_MB
 
 app = typer.Typer(
@@ -55,6 +56,60 @@ MemoryMb = Annotated[
     int, typer.Option("--memory-mb", min=1, help="Memory that one answer may take.", metavar="M")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Read this many rows.", metavar="N")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="A folder, a hub id org/name[@revision], or what a server calls it.", metavar="M"
+    ),
+]
+Engine = Annotated[str, typer.Option(help="vllm, openai or transformers.", metavar="NAME")]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0: the likeliest token.", metavar="T")]
+TopP = Annotated[float, typer.Option(min=1e-6, max=1.0, metavar="P")]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Of a completion.", metavar="N")]
+Profile = Annotated[
+    str,
+    typer.Option(help="The prompt: deepscaler, openr1, r1-plain or a .yaml file.", metavar="NAME"),
+]
+ServerTokenizer = Annotated[
+    str | None,
+    typer.Option(
+        help="openai: the model's tokenizer, to send prompts as token ids.", metavar="SPEC"
+    ),
+]
+Revision = Annotated[
+    str | None, typer.Option(help="openai: which weights the server has.", metavar="TEXT")
+]
+BaseUrl = Annotated[
+    str | None, typer.Option(help="openai: the server, or OPENAI_BASE_URL.", metavar="URL")
+]
+Concurrency = Annotated[
+    int | None, typer.Option(min=1, help="vllm, openai: requests in flight.", metavar="N")
+]
+Retries = Annotated[int | None, typer.Option(min=0, help="openai: of a request.", metavar="N")]
+Timeout = Annotated[
+    float | None, typer.Option(min=0.1, help="openai: seconds without a byte.", metavar="S")
+]
+TensorParallel = Annotated[
+    int | None, typer.Option(min=1, help="vllm: GPUs of a replica.", metavar="N")
+]
+DataParallel = Annotated[int | None, typer.Option(min=1, help="vllm: replicas.", metavar="N")]
+Dtype = Annotated[
+    str | None, typer.Option(help="vllm, transformers: auto, bfloat16, ...", metavar="NAME")
+]
+MaxModelLen = Annotated[
+    int | None, typer.Option(min=1, help="Tokens of prompt and completion.", metavar="N")
+]
+GpuMemory = Annotated[
+    float | None,
+    typer.Option(min=0.01, max=1.0, help="vllm: share of the GPU's memory.", metavar="X"),
+]
+EnforceEager = Annotated[
+    bool | None, typer.Option("--enforce-eager", help="vllm: no CUDA graphs.", show_default=False)
+]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="transformers: samples at a time.", metavar="N")
+]
+Device = Annotated[str | None, typer.Option(help="transformers: cuda, cpu, ...", metavar="NAME")]
 Seed = Annotated[int | None, typer.Option(help="Of noise, masks and countdown.", metavar="N")]
 
 
@@ -138,6 +193,180 @@ def build(
         print(build_summary(report, out, seconds))
 
 
+@app.command(epilog="Example: progdata generate --problems problems.jsonl --n 8 --out samples")
+def generate(
+    problems: Annotated[
+        list[str],
+        typer.Option(
+            help="As --source of build; needs no completions. May be repeated.", metavar="SPEC"
+        ),
+    ],
+    model: Model = DEFAULT_MODEL,
+    engine: Engine = "vllm",
+    n: Annotated[int, typer.Option("--n", min=1, help="Samples of each problem.", metavar="N")] = 4,
+    temperature: Temperature = 0.6,
+    top_p: TopP = 0.95,
+    max_tokens: MaxTokens = 16_384,
+    profile: Profile = "deepscaler",
+    out: Annotated[
+        Path, typer.Option(help="The folder that keeps the samples and the traces.")
+    ] = Path("progdata-samples"),
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Grade answers, where there is a gold.")
+    ] = True,
+    limit: Limit = None,
+    seed: Annotated[int, typer.Option(help="Of the samples.", metavar="N")] = 0,
+    tokenizer: ServerTokenizer = None,
+    revision: Revision = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    retries: Retries = None,
+    timeout: Timeout = None,
+    tensor_parallel_size: TensorParallel = None,
+    data_parallel_size: DataParallel = None,
+    dtype: Dtype = None,
+    max_model_len: MaxModelLen = None,
+    gpu_memory_utilization: GpuMemory = None,
+    enforce_eager: EnforceEager = None,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Sample traces from a model; what was sampled is never asked for again.
+
+    Run the same command to go on after a kill, or with a larger --n or more problems to add.
+    """
+    from progdata.builders.prompts import find_profile
+    from progdata.builders.sampling import SamplingSettings
+    from progdata.cards.generate_tables import generate_summary
+    from progdata.releases.generated import GenerateSettings
+    from progdata.releases.generated import generate as run
+
+    settings = GenerateSettings(
+        problems=tuple(problems),
+        profile=find_profile(profile),
+        model=model,
+        engine=_engine(engine),
+        n=n,
+        sampling=SamplingSettings(temperature, top_p, max_tokens),
+        seed=seed,
+        limit=limit,
+        tokenizer=tokenizer,
+        revision=revision,
+        verify=verify,
+        options=_engine_options(locals()),
+    )
+    with _display() as display:
+        report = run(settings, out, display=display)
+    print(generate_summary(report)) if not as_json else _print_json(report)
+
+
+@app.command(epilog="Example: progdata rollouts samples/traces.parquet --how stop --out values")
+def rollouts(
+    traces: Annotated[
+        str,
+        typer.Argument(help="As --source of build, or the folder of a build.", metavar="TRACES"),
+    ],
+    how: Annotated[
+        str,
+        typer.Option(
+            help='continue; stop: MRT\'s "time is up" and an answer; close: </think> and an '
+            'answer; wait: s1\'s "Wait".',
+            metavar="HOW",
+        ),
+    ] = "stop",
+    prefixes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each trace, evenly spread; or --all-prefixes.", metavar="N"),
+    ] = 20,
+    all_prefixes: Annotated[
+        bool, typer.Option("--all-prefixes", help="From the end of every segment.")
+    ] = False,
+    n: Annotated[
+        int, typer.Option("--n", min=1, help="Rollouts of each prefix.", metavar="N")
+    ] = 20,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="wait: how often thinking is pushed on.", metavar="N")
+    ] = 1,
+    push: Annotated[
+        str | None, typer.Option(help="Another text than that of --how.", metavar="TEXT")
+    ] = None,
+    model: Model = DEFAULT_MODEL,
+    engine: Engine = "vllm",
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, help="0.6; for stop and close 0.7.", metavar="T")
+    ] = None,
+    top_p: TopP = 0.95,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of a sample: 16,384; for stop and close 4,096.", metavar="N"),
+    ] = None,
+    profile: Profile = "deepscaler",
+    segmenter: Segmenter = None,
+    out: Annotated[
+        Path, typer.Option(help="The folder that keeps the samples and the rollouts.")
+    ] = Path("progdata-rollouts"),
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Grade answers, where there is a gold.")
+    ] = True,
+    limit: Limit = None,
+    seed: Annotated[int, typer.Option(help="Of the samples.", metavar="N")] = 0,
+    tokenizer: ServerTokenizer = None,
+    revision: Revision = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    retries: Retries = None,
+    timeout: Timeout = None,
+    tensor_parallel_size: TensorParallel = None,
+    data_parallel_size: DataParallel = None,
+    dtype: Dtype = None,
+    max_model_len: MaxModelLen = None,
+    gpu_memory_utilization: GpuMemory = None,
+    enforce_eager: EnforceEager = None,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Let a model go on from prefixes of traces: value of a prefix, budget forcing.
+
+    Kept and resumed as by generate. Rows say how far the trace was and what came of it.
+    """
+    from dataclasses import replace
+
+    from progdata.builders.prompts import find_profile
+    from progdata.cards.generate_tables import rollouts_summary
+    from progdata.releases.rolled_out import RolloutSettings, roll_out, usual_sampling
+
+    usual = usual_sampling(how)
+    settings = RolloutSettings(
+        traces=traces,
+        profile=find_profile(profile),
+        how=how,  # type: ignore[arg-type], an unknown one is refused
+        prefixes=None if all_prefixes else prefixes,
+        n=n,
+        rounds=rounds,
+        push=push,
+        model=model,
+        engine=_engine(engine),
+        sampling=replace(
+            usual,
+            temperature=usual.temperature if temperature is None else temperature,
+            top_p=top_p,
+            max_tokens=max_tokens or usual.max_tokens,
+        ),
+        seed=seed,
+        limit=limit,
+        segmenter=_segmenter(segmenter),
+        tokenizer=tokenizer,
+        revision=revision,
+        verify=verify,
+        options=_engine_options(locals()),
+    )
+    with _display() as display:
+        report = roll_out(settings, out, display=display)
+    print(rollouts_summary(report)) if not as_json else _print_json(report)
+
+
 @app.command(epilog="Example: progdata check progdata-out")
 def check(
     folder: Annotated[Path, typer.Argument(help="The folder of a build.", metavar="DIR")],
@@ -199,12 +428,38 @@ def stats(
     source: Annotated[
         str, typer.Argument(help="The folder of a build, or a source as of build.", metavar="DIR")
     ],
+    samples: Annotated[
+        bool,
+        typer.Option(
+            "--samples", help="What papers report from samples: pass@k, maj@k, coverage, tokens."
+        ),
+    ] = False,
+    k: Annotated[
+        list[int] | None,
+        typer.Option("--k", min=1, help="Of --samples. May be repeated.", metavar="K"),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Of --samples: plot coverage into this .png or .svg.", metavar="FILE"),
+    ] = None,
+    grader: Annotated[
+        str | None,
+        typer.Option(help="Of --samples: math-verify (usual) or deepscaler.", metavar="NAME"),
+    ] = None,
+    workers: Workers = None,
     tokenizer: Tokenizer = None,
     segmenter: Segmenter = None,
     limit: Limit = None,
     as_json: Json = False,
 ) -> None:
-    """Show lengths, labels, and how much of them each training context shows."""
+    """Show lengths, labels, and how much of them each training context shows.
+
+    With --samples, what several traces of each problem say of a model (docs/samples.md).
+    """
+    if samples:
+        _sample_stats(source, k, plot, grader, workers, tokenizer, segmenter, limit, as_json)
+        return
+    _refuse_without_samples({"--k": k, "--plot": plot, "--grader": grader, "--workers": workers})
     from progdata.cards.tables import stats_summary
     from progdata.releases.recipe import load_recipe
     from progdata.releases.segmented import build_statistics, segment_source
@@ -609,6 +864,75 @@ def _verify_options(verify: bool | None, keep: list[str] | None) -> dict[str, An
         "keep": "all" if keep == ["all"] else keep,
     }
     return {name: value for name, value in chosen.items() if value is not None} or None
+
+
+def _engine(name: str) -> Any:
+    """The name of an engine. Raises UsageError for an unknown one."""
+    from progdata.builders.errors import UsageError
+    from progdata.builders.nearest import did_you_mean
+    from progdata.builders.sampling_engines import ENGINES
+
+    if name not in ENGINES:
+        raise UsageError(
+            f"unknown engine {name!r}{did_you_mean(name, ENGINES)}; "
+            f"choose from {', '.join(ENGINES)}"
+        )
+    return name
+
+
+def _sample_stats(
+    source: str,
+    k: list[int] | None,
+    plot: Path | None,
+    grader: str | None,
+    workers: int | None,
+    tokenizer: str | None,
+    segmenter: str | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """`stats --samples`."""
+    from progdata.builders.errors import UsageError
+    from progdata.cards.sample_tables import samples_summary
+    from progdata.releases.sampled import sample_statistics
+
+    if segmenter is not None:
+        raise UsageError("--segmenter: samples are not segmented")
+    report = sample_statistics(
+        source,
+        tokenizer=tokenizer or "words",
+        grader=grader or "math-verify",
+        ks=k,
+        limit=limit,
+        workers=workers,
+        plot=plot,
+    )
+    print(samples_summary(report)) if not as_json else _print_json(report)
+
+
+def _refuse_without_samples(given: dict[str, Any]) -> None:
+    from progdata.builders.errors import UsageError
+
+    for flag, value in given.items():
+        if value is not None:
+            raise UsageError(f"{flag} is an option of stats --samples")
+
+
+def _segmenter(name: str | None) -> Any:
+    """The settings of a segmenter from its name on the command line."""
+    from progdata.builders.base_table import SegmenterSettings
+    from progdata.releases.recipe import load_recipe
+
+    return SegmenterSettings(**load_recipe(None, segmenter=name).segmenter.model_dump())
+
+
+def _engine_options(given: dict[str, Any]) -> Any:
+    """The options of an engine among those of a command."""
+    from dataclasses import fields
+
+    from progdata.builders.sampling_engines import EngineOptions
+
+    return EngineOptions(**{own.name: given[own.name] for own in fields(EngineOptions)})
 
 
 def _print_json(content: dict[str, Any]) -> None:

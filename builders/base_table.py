@@ -17,6 +17,7 @@ from progdata.builders.columns import Fields, RowRefused, read_fields
 from progdata.builders.counter_proof import counters_agree
 from progdata.builders.markers import DEFAULT, MarkerGrammar, holds_markers, holds_special_token
 from progdata.builders.progress import Mode, Segmentation, percent, segment, segment_sum
+from progdata.builders.prompts import PromptProfile, find_profile
 from progdata.builders.schema import BASE, RAW_LIMIT, REJECTS, SPAN, problem_id, trace_id
 from progdata.builders.segmenters import find_segmenter
 from progdata.builders.shard_rows import Row, Shard, read_rows
@@ -62,7 +63,7 @@ class BaseSettings:
     fast: bool = False
     segmenter: SegmenterSettings = SegmenterSettings()
     progress: Mode = "joint"
-    prompt_profile: str = "deepscaler"
+    prompt_profile: PromptProfile = field(default_factory=lambda: find_profile("deepscaler"))
     grammar: MarkerGrammar = DEFAULT
     cut_traces: Literal["reject", "keep"] = "reject"
     marked_traces: Literal["reject", "escape"] = "reject"
@@ -270,7 +271,7 @@ def _base_rows(
         "source": [own.source or shard.source for own in fields],
         "problem": [own.problem for own in fields],
         "answer": [own.answer for own in fields],
-        "prompt_profile": [settings.prompt_profile] * rows,
+        "prompt_profile": [settings.prompt_profile.name] * rows,
         "think_opening": [parts.opening for parts in thinking],
         "think_prefilled": [parts.prefilled for parts in thinking],
         "think_closed": [parts.closed for parts in thinking],

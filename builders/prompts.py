@@ -1,38 +1,98 @@
 """Prompt profiles: how a problem becomes the messages of a prompt. They are data, in YAML."""
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from progdata.builders.errors import UsageError
 from progdata.builders.nearest import did_you_mean
+from progdata.builders.sampling import Message
+
+PLACE = "{problem}"
+"""What stands for the text of the problem in the user turn of a profile."""
+
+_FIELDS = {"name", "source", "system", "user"}
+
+
+@dataclass(frozen=True)
+class PromptProfile:
+    """Where the instruction goes, and its exact text: a user turn with `{problem}` in it, and a
+    system turn where there is one."""
+
+    name: str
+    user: str
+    system: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the texts of the turns."""
+        text = self.user if self.system is None else f"{self.system}\0{self.user}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def ask(self, problem: str) -> str:
+        """The user turn that asks a problem."""
+        return self.user.replace(PLACE, problem)
+
+    def messages(self, problem: str) -> tuple[Message, ...]:
+        """The turns of the prompt that asks a problem."""
+        system = () if self.system is None else (("system", self.system),)
+        return (*system, ("user", self.ask(problem)))
 
 
 @lru_cache(maxsize=1)
-def profiles() -> dict[str, str]:
-    """The text of the user message of each profile, with `{problem}` in it."""
+def profiles() -> dict[str, PromptProfile]:
+    """The profiles that come with the package, by name."""
     text = files("progdata.builders").joinpath("prompt_profiles.yaml").read_text("utf-8")
-    return {name: profile["user"] for name, profile in yaml.safe_load(text).items()}
+    return {
+        name: _profile(own | {"name": name}, name) for name, own in yaml.safe_load(text).items()
+    }
 
 
-def find_profile(name: str) -> str:
-    """The user message of the profile `name`. Raises UsageError for an unknown one."""
+def find_profile(spec: str | Mapping[str, Any]) -> PromptProfile:
+    """The profile that `spec` is: a name, a YAML file with `user` and maybe `system` and `name`, or
+    the content of such a file.
+
+    The name of a file without one is the file's. Raises UsageError for what is no profile.
+    """
+    if not isinstance(spec, str):
+        return _profile(spec, "prompt profile")
+    if spec.endswith((".yaml", ".yml")):
+        return _profile({"name": Path(spec).stem} | _read_yaml(spec), spec)
     known = profiles()
-    if name not in known:
+    if spec not in known:
         raise UsageError(
-            f"unknown prompt profile {name!r}{did_you_mean(name, known)}; "
-            f"choose from {', '.join(known)}"
+            f"unknown prompt profile {spec!r}{did_you_mean(spec, known)}; "
+            f"choose from {', '.join(known)}, or give a .yaml file with a user turn"
         )
-    return known[name]
+    return known[spec]
 
 
-def profile_sha256(name: str) -> str:
-    """SHA-256 of the profile's text."""
-    return hashlib.sha256(find_profile(name).encode()).hexdigest()
+def _profile(content: Mapping[str, Any], where: str) -> PromptProfile:
+    """A profile from its fields. Raises UsageError where one is missing, unknown or no text."""
+    for field, value in content.items():
+        if field not in _FIELDS:
+            raise UsageError(f"{where}: unknown field {field!r}{did_you_mean(str(field), _FIELDS)}")
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{where}: {field} must be a text (found {value!r:.80})")
+    user = content.get("user") or ""
+    if user.count(PLACE) != 1:
+        raise UsageError(f"{where}: user must be the user turn, with {PLACE} in it once")
+    return PromptProfile(content.get("name") or where, user, content.get("system"))
 
 
-def user_message(name: str, problem: str) -> str:
-    """The user message that asks `problem` under a profile."""
-    return find_profile(name).replace("{problem}", problem)
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"prompt profile {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected user, and maybe system and name")
+    return content

@@ -11,11 +11,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from progdata.builders.errors import ProgdataError, UsageError, missing_extra
+from progdata.builders.errors import UsageError, missing_extra
+from progdata.builders.hub_files import SAFETENSORS, existing, sha256_of, snapshot
 
 HUB_OWNER = "segment-any-text"
 """Whose models bare names are."""
@@ -27,7 +27,6 @@ MODEL_TYPE = "xlm-token"
 
 _FORMS = "give a folder, a name such as sat-3l, or org/name[@revision]"
 _NAME = re.compile(r"(?P<repo>\w[\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?")
-_SAFETENSORS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -65,7 +64,7 @@ def find_model(spec: str) -> SatModel:
     if other or not (Path(own) / "tokenizer.json").is_file():
         tokenizer, pinned_tokenizer = _find_tokenizer(other or XLM_R)
         pinned = f"{pinned}+{pinned_tokenizer}"
-    files = ["model", *_model_files(folder), "tokenizer", *_existing(tokenizer, _TOKENIZER)]
+    files = ["model", *_model_files(folder), "tokenizer", *existing(tokenizer, _TOKENIZER)]
     digest = hashlib.sha256("\n".join(map(_describe, files)).encode())
     return SatModel(pinned, folder, tokenizer, digest.hexdigest())
 
@@ -76,8 +75,8 @@ def _find_weights(spec: str) -> tuple[Path, str]:
         folder, pinned = Path(spec), spec
     else:
         name = spec if "/" in spec else f"{HUB_OWNER}/{spec}"
-        folder, pinned = _download(spec, name, ("config.json", *_SAFETENSORS))
-        if not _existing(folder, _SAFETENSORS):
+        folder, pinned = _download(spec, name, ("config.json", *SAFETENSORS))
+        if not existing(folder, SAFETENSORS):
             folder, pinned = _download(spec, pinned, ("config.json", *_PICKLED))
     _check_model(spec, folder)
     return folder, pinned
@@ -92,7 +91,7 @@ def _check_model(spec: str, folder: Path) -> None:
     if kind != MODEL_TYPE:
         raise UsageError(f"SaT model {spec!r}: a model of type {kind!r}, expected {MODEL_TYPE!r}")
     if len(_model_files(folder)) < 2:
-        raise UsageError(f"SaT model {spec!r}: no {_SAFETENSORS[0]} or {_PICKLED[0]} in {folder}")
+        raise UsageError(f"SaT model {spec!r}: no {SAFETENSORS[0]} or {_PICKLED[0]} in {folder}")
 
 
 def _find_tokenizer(spec: str) -> tuple[Path, str]:
@@ -115,49 +114,18 @@ def _download(spec: str, name: str, patterns: Sequence[str]) -> tuple[Path, str]
     found = _NAME.fullmatch(name)
     if not found:
         raise UsageError(f"SaT model {spec!r}: no such folder; {_FORMS}")
-    folder = _snapshot(spec, found["repo"], found["revision"], tuple(patterns))
-    return folder, f"{found['repo']}@{folder.name}"
-
-
-@lru_cache(maxsize=8)
-def _snapshot(spec: str, repo: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
-    """The folder of a snapshot; one commit for the life of the process."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
-    except RepositoryNotFoundError as error:
-        reason = f"neither a folder nor a model {repo} on the hub; {_FORMS}"
-        raise ProgdataError(f"SaT model {spec!r}: {reason}") from error
-    except RevisionNotFoundError as error:
-        reason = f"{repo} has no branch, tag or commit {revision!r}"
-        raise ProgdataError(f"SaT model {spec!r}: {reason}") from error
-    except Exception as error:  # the hub client and its transport raise many kinds
-        reason = str(error).partition("\n")[0][:300] or type(error).__name__
-        raise ProgdataError(f"SaT model {spec!r}: {repo} was not downloaded: {reason}") from error
+    repo = found["repo"]
+    absent = f"neither a folder nor a model {repo} on the hub; {_FORMS}"
+    folder = snapshot(f"SaT model {spec!r}", repo, found["revision"], tuple(patterns), absent)
+    return folder, f"{repo}@{folder.name}"
 
 
 def _model_files(folder: Path) -> list[Path]:
     """The files of a model that are loaded: its config, and one kind of weights."""
-    weights = _existing(folder, _SAFETENSORS) or _existing(folder, _PICKLED)
+    weights = existing(folder, SAFETENSORS) or existing(folder, _PICKLED)
     return [folder / "config.json", *weights]
-
-
-def _existing(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    return sorted(path for pattern in patterns for path in folder.glob(pattern))
 
 
 def _describe(file: Path | str) -> str:
     """A file's name and its SHA-256; a heading as it is."""
-    if isinstance(file, str):
-        return file
-    stat = file.stat()
-    return f"{file.name} {_sha256(file, stat.st_size, stat.st_mtime_ns)}"
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, changed_ns: int) -> str:
-    """The SHA-256 of a file that has this size and time of change."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file if isinstance(file, str) else f"{file.name} {sha256_of(file)}"

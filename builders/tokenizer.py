@@ -21,7 +21,8 @@ from unicodedata import is_normalized
 import numpy as np
 from numpy.typing import NDArray
 
-from progdata.builders.errors import ProgdataError, UsageError, one_line
+from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.hub_files import snapshot
 from progdata.builders.utf8 import byte_offsets
 
 WORDS_PATTERN = r"[A-Za-z]+|[0-9]|\n+|[^\x00-\x20A-Za-z0-9]"
@@ -232,23 +233,10 @@ def _template_sha256(folder: Path) -> str | None:
 
 def _download(repo: str, revision: str | None) -> tuple[Path, str]:
     """A hub tokenizer's file in the local cache, beside its template, and its commit."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
     name = f"{repo}@{revision}" if revision else repo
-    files = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
-    try:
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=files))
-    except RevisionNotFoundError as error:
-        reason = f"{repo} has no branch, tag or commit {revision!r}"
-        raise ProgdataError(f"tokenizer {name}: {reason}") from error
-    except RepositoryNotFoundError as error:
-        reason = "neither a path nor a model on the hub that you may read"
-        raise ProgdataError(f"tokenizer {name}: {reason}") from error
-    except Exception as error:  # the hub client and its transport raise many kinds
-        raise ProgdataError(
-            f"tokenizer {name}: could not be downloaded: {one_line(error)}"
-        ) from error
+    files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    absent = "neither a path nor a model on the hub that you may read"
+    folder = snapshot(f"tokenizer {name}", repo, revision, files, absent)
     if not (folder / "tokenizer.json").is_file():
         raise ProgdataError(f"tokenizer {name}: the repository holds no tokenizer.json")
     return folder / "tokenizer.json", folder.name

@@ -18,7 +18,7 @@ from progdata.builders.errors import UsageError
 from progdata.builders.markers import MarkerGrammar, escape, escape_offsets
 from progdata.builders.nearest import did_you_mean
 from progdata.builders.progress import ROUNDINGS, Rounding
-from progdata.builders.prompts import user_message
+from progdata.builders.prompts import PromptProfile
 from progdata.builders.randomness import normals, row_keys, uniforms
 from progdata.builders.schema import MESSAGES, SPAN, TRACE_FIELDS, VARIANT
 from progdata.builders.thinking import CLOSE
@@ -159,9 +159,14 @@ def mark_text(rows: MarkedRows, labels: NDArray[np.int64], grammar: MarkerGramma
 
 
 def mark(
-    rows: MarkedRows, variants: Sequence[Variant], *, seed: int, rounding: Rounding
+    rows: MarkedRows,
+    variants: Sequence[Variant],
+    *,
+    seed: int,
+    rounding: Rounding,
+    profile: PromptProfile,
 ) -> list[pa.Table]:
-    """The variant table of these rows for each of `variants`.
+    """The variant table of these rows for each of `variants`, asked as `profile` says.
 
     Variants that differ in their mask alone share their texts.
     """
@@ -170,7 +175,7 @@ def mark(
     progress = (rows.token_ends / rows.totals).astype(np.float32)
     shared = {name: rows.base[name] for name in (own.name for own in TRACE_FIELDS)} | {
         "split": pa.array([rows.split] * len(counts), pa.string()),
-        "prompt": _prompts(rows.base),
+        "prompt": _prompts(rows.base, profile),
         "progress": list_column(counts, pa.array(progress)),
     }
     texts: dict[tuple[bool, bytes], MarkedText] = {}
@@ -306,18 +311,17 @@ def _label_spans(
     return pa.StructArray.from_arrays([starts, ends], fields=list(SPAN))
 
 
-def asked(base: pa.Table) -> list[str]:
-    """The user message of each base row, as its prompt profile writes it."""
-    profiles, problems = base["prompt_profile"].to_pylist(), base["problem"].to_pylist()
-    return list(map(user_message, profiles, problems))
+def asked(base: pa.Table, profile: PromptProfile) -> list[str]:
+    """The text of all turns of the prompt of each base row."""
+    head = profile.system or ""
+    return [head + profile.ask(problem) for problem in base["problem"].to_pylist()]
 
 
-def _prompts(base: pa.Table) -> pa.ListArray:
-    """One user message a row."""
-    messages = asked(base)
-    roles = pa.array(["user"] * len(messages), pa.string())
-    turns = pa.StructArray.from_arrays(
-        [roles, pa.array(messages, pa.string())], names=["role", "content"]
-    )
-    offsets = pa.array(range(len(messages) + 1), pa.int32())
-    return pa.ListArray.from_arrays(offsets, turns).cast(MESSAGES)
+def _prompts(base: pa.Table, profile: PromptProfile) -> pa.ListArray:
+    """The turns that a profile makes of each problem."""
+    turns = [profile.messages(problem) for problem in base["problem"].to_pylist()]
+    columns = [pa.array([turn[i] for own in turns for turn in own], pa.string()) for i in (0, 1)]
+    flat = pa.StructArray.from_arrays(columns, names=["role", "content"])
+    each = len(profile.messages(""))
+    offsets = pa.array(range(0, each * len(turns) + 1, each), pa.int32())
+    return pa.ListArray.from_arrays(offsets, flat).cast(MESSAGES)

@@ -27,16 +27,16 @@ from progdata.builders.base_table import (
 from progdata.builders.engine import LocalEngine, ShardStore
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.markers import special_tokens
-from progdata.builders.prompts import profile_sha256
 from progdata.builders.schema import content_id
 from progdata.builders.shard_rows import Shard
-from progdata.builders.sources import SHARD_BYTES, read_shards
+from progdata.builders.sources import SHARD_BYTES, Source, find_source, read_shards
 from progdata.builders.splits import SPLITS, SplitRule
 from progdata.cards.card import build_card
 from progdata.cards.statistics import add_tallies
 from progdata.releases.contamination_stage import Leaked, find_leaked
 from progdata.releases.curate_stage import EVIDENCE, curate_base
 from progdata.releases.display import Display, Silent
+from progdata.releases.generated import DECLARED, TRACES, generate
 from progdata.releases.inputs import Inputs, WarmUp, choose_counter, find_inputs
 from progdata.releases.lockfile import (
     FORMAT,
@@ -76,7 +76,7 @@ def build(
     folder = Path(out)
     try:
         refuse_strangers(folder)
-        inputs = find_inputs(recipe)
+        inputs = find_inputs(recipe, _generated(recipe, folder, display))
         with open_workspace(folder) as workspace:
             report = _finished(folder, inputs)
             if report is not None:
@@ -94,6 +94,23 @@ def build(
             f"{folder}: {os.strerror(error.errno)}; what is committed stays: "
             "make room and run the same command again to go on"
         ) from error
+
+
+def _generated(recipe: Recipe, out: Path, display: Display | None) -> Source | None:
+    """The traces that the recipe generates, as a source; None where it generates none.
+
+    They are kept outside the build, so that no rebuild costs a sample.
+    """
+    own = recipe.generate
+    if own is None:
+        return None
+    verify = recipe.verify.enabled
+    settings = own.settings(recipe.profile(), recipe.seed, recipe.limit, verify=verify)
+    folder = Path(own.out or f"{out}-samples")
+    report = generate(settings, folder, display=display)
+    source = find_source(str(folder / TRACES))
+    declared = {name: report[name] for name in DECLARED}
+    return replace(source, record=source.record | {"generated": declared})
 
 
 def _build(
@@ -210,7 +227,13 @@ def _write_parts(
     settings = inputs.settings
     tasks = [
         PartTask(
-            part_key(part, own, shared), part, own, laws, settings.tokenizer_path, settings.fast
+            part_key(part, own, shared),
+            part,
+            own,
+            laws,
+            settings.prompt_profile,
+            settings.tokenizer_path,
+            settings.fast,
         )
         for part in parts
         for own in tasked
@@ -262,7 +285,7 @@ def _write_declarations(
         tokenizer=inputs.tokenizer_record,
         segmenter_model=inputs.settings.segmenter.model if inputs.segmenter_sha256 else None,
         segmenter_sha256=inputs.segmenter_sha256,
-        prompt_profile_sha256=profile_sha256(recipe.prompt_profile),
+        prompt_profile_sha256=inputs.settings.prompt_profile.sha256,
         versions=recorded_versions(),
         splits=report["splits"],
         files=files,

@@ -1,4 +1,4 @@
-"""What a running build shows on standard error: a live bar, or plain lines for logs."""
+"""What a running command shows on standard error: a live bar, or plain lines for logs."""
 
 import sys
 import time
@@ -16,6 +16,8 @@ class Display(Protocol):
 
     def update(self, share: float, rows: int, size: int) -> None: ...
 
+    def say(self, share: float, text: str) -> None: ...
+
 
 class Silent:
     """Shows nothing."""
@@ -25,6 +27,9 @@ class Silent:
 
     def update(self, share: float, rows: int, size: int) -> None:
         """`share` of the stage is done: so many rows, so many bytes of text, since it began."""
+
+    def say(self, share: float, text: str) -> None:
+        """`share` of the stage is done, of which `text` says more."""
 
 
 class PlainLines(Silent):
@@ -41,19 +46,24 @@ class PlainLines(Silent):
 
     def update(self, share: float, rows: int, size: int) -> None:
         now = time.monotonic()
+        spent = max(now - self._begun, 1e-9)
+        left = f", {spent * (1 - share) / share:.0f} s left" if 0 < share < 1 else ""
+        rate = size / 1e6 / spent
+        self._print(now, share, f"{rows:,} rows, {100 * share:.0f}%, {rate:.1f} MB/s{left}")
+
+    def say(self, share: float, text: str) -> None:
+        self._print(time.monotonic(), share, text)
+
+    def _print(self, now: float, share: float, text: str) -> None:
         if self._done or (share < 1.0 and now - self._shown < PLAIN_SECONDS):
             return
         self._done = share >= 1.0
         self._shown = now
-        spent = max(now - self._begun, 1e-9)
-        left = f", {spent * (1 - share) / share:.0f} s left" if 0 < share < 1 else ""
-        rate = size / 1e6 / spent
-        line = f"{self._name}: {rows:,} rows, {100 * share:.0f}%, {rate:.1f} MB/s{left}"
-        print(line, file=self._stream, flush=True)
+        print(f"{self._name}: {text}", file=self._stream, flush=True)
 
 
 class LiveBar:
-    """A progress bar with rows, MB/s and the time left; a context manager."""
+    """A progress bar with what a stage says beside it, and the time left; a context manager."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -61,8 +71,8 @@ class LiveBar:
 
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:.1f} MB/s"),
+            BarColumn(20),
+            TextColumn("{task.fields[said]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
@@ -79,9 +89,12 @@ class LiveBar:
 
     def stage(self, name: str) -> None:
         self._begun = time.monotonic()
-        self._task = self._bar.add_task(name, total=1.0, rows=0, rate=0.0)
+        self._task = self._bar.add_task(name, total=1.0, said="")
 
     def update(self, share: float, rows: int, size: int) -> None:
+        rate = size / 1e6 / max(time.monotonic() - self._begun, 1e-9)
+        self.say(share, f"{rows:,} rows, {rate:.1f} MB/s")
+
+    def say(self, share: float, text: str) -> None:
         if self._task is not None:
-            rate = size / 1e6 / max(time.monotonic() - self._begun, 1e-9)
-            self._bar.update(self._task, completed=share, rows=rows, rate=rate)
+            self._bar.update(self._task, completed=share, said=text)

@@ -64,15 +64,18 @@ class Inputs:
         )
 
 
-def find_inputs(recipe: Recipe) -> Inputs:
+def find_inputs(recipe: Recipe, generated: Source | None = None) -> Inputs:
     """Look up everything that a recipe names; which counter is used is left to `choose_counter`.
 
-    Raises UsageError or ProgdataError.
+    `generated` are the traces of a recipe that generates its own. Raises UsageError or
+    ProgdataError.
     """
     sources = [
         find_source(source.spec, seed=recipe.seed, columns=source.columns)
         for source in recipe.sources
     ]
+    if generated is not None:
+        sources = [generated]
     tokenizer = find_tokenizer(recipe.tokenizer)
     segmenter = SegmenterSettings(**recipe.segmenter.model_dump())
     model = find_model(segmenter.model) if segmenter.name == "sat" else None
@@ -82,7 +85,7 @@ def find_inputs(recipe: Recipe) -> Inputs:
         tokenizer_path=tokenizer.path,
         segmenter=segmenter,
         progress=recipe.progress,
-        prompt_profile=recipe.prompt_profile,
+        prompt_profile=recipe.profile(),
         grammar=recipe.grammar(),
         cut_traces=recipe.policies.cut_traces,
         marked_traces=recipe.policies.marked_traces,

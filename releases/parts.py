@@ -15,6 +15,7 @@ from progdata.builders.atomic import atomic_file
 from progdata.builders.base_table import WORKING
 from progdata.builders.engine import ShardStore
 from progdata.builders.errors import LawError
+from progdata.builders.prompts import PromptProfile
 from progdata.builders.schema import VARIANT, content_id
 from progdata.builders.tokenizer import load_counter
 from progdata.builders.variants import (
@@ -44,6 +45,7 @@ class PartTask:
     part: Part
     variants: tuple[Variant, ...]
     laws: LawSettings
+    profile: PromptProfile
     tokenizer_path: str | None
     fast: bool
 
@@ -97,7 +99,7 @@ class PartWriter:
                 if task.part.pass_rates is not None:
                     base = with_pass_rates(base, task.part.pass_rates[number])
                 rows = _prepare(base, task, position)
-                prompt_tokens = counter.starts(asked(base)).per_text()
+                prompt_tokens = counter.starts(asked(base, task.profile)).per_text()
                 tables = _mark_and_prove(rows, task)
                 for variant, table, writer, cost in zip(
                     task.variants, tables, writers, costs, strict=True
@@ -147,7 +149,13 @@ def _prepare(base: pa.Table, task: PartTask, position: int) -> MarkedRows:
 
 def _mark_and_prove(rows: MarkedRows, task: PartTask) -> list[pa.Table]:
     """The variant tables of some rows, after the laws were checked on them."""
-    tables = mark(rows, task.variants, seed=task.laws.seed, rounding=task.laws.rounding)
+    tables = mark(
+        rows,
+        task.variants,
+        seed=task.laws.seed,
+        rounding=task.laws.rounding,
+        profile=task.profile,
+    )
     known: list[ProvenTexts] = []
     for variant, table in zip(task.variants, tables, strict=True):
         broken, proof = check_rows(table, variant, task.laws, known)

@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -19,8 +20,9 @@ from progdata.builders.errors import UsageError
 from progdata.builders.markers import MarkerGrammar
 from progdata.builders.nearest import did_you_mean
 from progdata.builders.progress import Mode
-from progdata.builders.prompts import find_profile
+from progdata.builders.prompts import PromptProfile, find_profile
 from progdata.builders.variants import PRESETS, Variant, find_preset
+from progdata.releases.generate_section import GenerateSection
 from progdata.releases.recipe_sections import (
     ContaminationSection,
     CurateSection,
@@ -51,7 +53,8 @@ class Recipe(Section):
     """Everything that determines the bytes of a build. Unset values are this project's defaults."""
 
     name: str = "progress"
-    sources: list[SourceSection] = Field(default=[SourceSection(spec=DEFAULT_SOURCE)], min_length=1)
+    generate: GenerateSection | None = None
+    sources: list[SourceSection] = Field(default=[SourceSection(spec=DEFAULT_SOURCE)])
     variants: list[VariantEntry] = Field(default=[_one_variant("clean")], validate_default=True)
     tokenizer: str = "words"
     segmenter: SegmenterSection = SegmenterSection()
@@ -62,7 +65,7 @@ class Recipe(Section):
     verify: VerifySection = VerifySection()
     contamination: ContaminationSection = ContaminationSection()
     curate: CurateSection = CurateSection()
-    prompt_profile: str = "deepscaler"
+    prompt_profile: str | dict[str, str] = "deepscaler"
     seed: int = 0
     limit: int | None = Field(default=None, ge=1)
 
@@ -90,9 +93,13 @@ class Recipe(Section):
 
     @field_validator("prompt_profile")
     @classmethod
-    def _known_profile(cls, value: str) -> str:
-        find_profile(value)
-        return value
+    def _known_profile(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        """A profile of a file becomes its content, so that the recipe says all."""
+        profile = find_profile(value)
+        if value == profile.name:
+            return value
+        turns = {"name": profile.name, "user": profile.user, "system": profile.system}
+        return {name: text for name, text in turns.items() if text is not None}
 
     @model_validator(mode="after")
     def _curates_what_there_is(self) -> "Recipe":
@@ -103,6 +110,29 @@ class Recipe(Section):
         if own.enabled and own.cut_traces == "wrong" and self.policies.cut_traces == "reject":
             raise ValueError("curate.cut_traces: wrong needs policies.cut_traces: keep")
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_origin(cls, value: Any) -> Any:
+        """A recipe that generates its traces has no sources."""
+        if not isinstance(value, dict) or value.get("generate") is None:
+            return value
+        if value.get("sources"):
+            raise ValueError("name sources, or generate traces: not both")
+        return value | {"sources": []}
+
+    @field_validator("sources")
+    @classmethod
+    def _has_an_origin(
+        cls, value: list[SourceSection], info: ValidationInfo
+    ) -> list[SourceSection]:
+        if not value and info.data.get("generate") is None:
+            raise ValueError("name at least one source")
+        return value
+
+    def profile(self) -> PromptProfile:
+        """The prompt profile."""
+        return find_profile(self.prompt_profile)
 
     def grammar(self) -> MarkerGrammar:
         escaped = self.policies.marked_traces == "escape"
@@ -141,6 +171,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "verify": VerifySection,
     "contamination": ContaminationSection,
     "curate": CurateSection,
+    "generate": GenerateSection,
 }
 
 

@@ -192,18 +192,18 @@ class CurateSection(Section):
     def _range(cls, value: Any) -> Any:
         if isinstance(value, (int, float)):  # what YAML makes of 10:30
             raise ValueError("write a range as [A, B]")
-        return _usage(read_range, value) if isinstance(value, str) and ":" in value else value
+        return usage(read_range, value) if isinstance(value, str) and ":" in value else value
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "CurateSection":
-        _usage(self.settings, 0)
+        usage(self.settings, 0)
         return self
 
     def settings(self, seed: int) -> CurateSettings:
         return CurateSettings(**self.model_dump(exclude={"enabled"}), seed=seed)
 
 
-def _usage(function: Callable[[Any], Any], value: Any) -> Any:
+def usage(function: Callable[[Any], Any], value: Any) -> Any:
     """What `function` gives; its UsageError as the ValueError that pydantic expects."""
     try:
         return function(value)

@@ -26,3 +26,19 @@ def forgery(countdown_build, tmp_path):
     from tampering import Forgery
 
     return Forgery(shutil.copytree(countdown_build, tmp_path / "forged"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A language model of random weights, with the real tokenizer; never written to."""
+    from tiny_model import make_tiny_model
+
+    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny-r1")
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory) -> Path:
+    """The same with a vocabulary of 300, for tests that need many samples."""
+    from tiny_model import make_small_model
+
+    return make_small_model(tmp_path_factory.mktemp("model") / "small-r1")

@@ -529,7 +529,7 @@ def test_what_the_hub_does_not_have_gets_one_line(sat_hub: SatHub) -> None:
         "SaT model 'sat-99l': neither a folder nor a model segment-any-text/sat-99l on the hub",
         "SaT model 'sat-tiny@v9': segment-any-text/sat-tiny has no branch, tag or commit 'v9'",
         "SaT model 'org/other': a model of type 'bert', expected 'xlm-token'",
-        "SaT model 'sat-down': segment-any-text/sat-down was not downloaded: ",
+        "SaT model 'sat-down': segment-any-text/sat-down could not be downloaded: ",
         "SaT model 'org/absent': neither a folder nor a model org/absent on the hub",
     ]
     for message, beginning in zip(messages, expected, strict=True):

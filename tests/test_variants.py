@@ -16,6 +16,7 @@ from shared_data import TOKENIZER, TRACES, needs_shared_data
 from progdata.builders.base_table import BaseSettings, SegmenterSettings, build_base
 from progdata.builders.errors import UsageError
 from progdata.builders.markers import MarkerGrammar, find_markers, strip
+from progdata.builders.prompts import find_profile
 from progdata.builders.randomness import normals, row_keys, uniforms
 from progdata.builders.restore import restore_base
 from progdata.builders.schema import VARIANT
@@ -84,7 +85,7 @@ def marked_tables(
         split_rows=split_rows or table.num_rows,
     )
     wanted = variants or list(PRESETS.values())
-    tables = mark(rows, wanted, seed=SEED, rounding="half-even")
+    tables = mark(rows, wanted, seed=SEED, rounding="half-even", profile=find_profile("deepscaler"))
     return dict(zip([variant.name for variant in wanted], tables, strict=True))
 
 
