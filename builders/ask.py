@@ -1,6 +1,7 @@
 """Ask an engine for what a store does not hold yet, and keep each answer at once."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from itertools import chain
 
 from progdata.builders.sample_store import SampleStore
@@ -54,8 +55,9 @@ def ask(
 
     engine = lazy.opened()
     watch([])
-    for outcomes in engine.run(_fitting(chain([first], missing), engine, note)):
-        note(outcomes)
+    with closing(engine.run(_fitting(chain([first], missing), engine, note))) as answers:
+        for outcomes in answers:
+            note(outcomes)
     return failures
 
 

@@ -51,30 +51,40 @@ class ChatTemplate:
 
         Raises PromptRefused where a text holds what stands for one of the model's own tokens.
         """
-        rendered = _render(self.tokenizer, messages)
+        rendered = self.render(messages)
         ids = self._encode(rendered)
         self._check(messages, ids)
-        return Prompt(tuple(messages), array("I", self._encode(rendered + begun) if begun else ids))
+        if begun:
+            ids = self._encode(rendered + begun)
+            self._check_bos(ids)
+        return Prompt(tuple(messages), array("I", ids))
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The text of a prompt, up to where the model begins."""
+        return _render(self.tokenizer, messages)
 
     def _encode(self, text: str) -> list[int]:
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
-        if self.bos_token is None or self.tokenizer.bos_token_id in ids:
+        if self.bos_token is None or text.startswith(self.bos_token):
             return ids
         return self.tokenizer(text).input_ids  # a template that leaves the BOS to the tokenizer
 
     def _check(self, messages: Sequence[Message], ids: Sequence[int]) -> None:
         """Refuse a prompt without exactly one BOS, or with more of the model's own tokens than
         the template writes."""
-        if self.bos_token is not None and (found := ids.count(self.tokenizer.bos_token_id)) != 1:
-            raise PromptRefused(
-                "special_token_in_problem" if found else "no_bos_token",
-                f"the rendered prompt holds {found} tokens {self.bos_token}, expected one",
-            )
+        self._check_bos(ids)
         added = Counter(i for i in ids if i in self.own_tokens)
         added.subtract(self._written(tuple(role for role, _ in messages)))
         if any(added.values()):
             token = self.tokenizer.convert_ids_to_tokens(added.most_common(1)[0][0])
             raise PromptRefused("special_token_in_problem", f"the problem holds {token}")
+
+    def _check_bos(self, ids: Sequence[int]) -> None:
+        if self.bos_token is not None and (found := ids.count(self.tokenizer.bos_token_id)) != 1:
+            raise PromptRefused(
+                "special_token_in_problem" if found else "no_bos_token",
+                f"the rendered prompt holds {found} tokens {self.bos_token}, expected one",
+            )
 
     @cached_property
     def own_tokens(self) -> frozenset[int]:
@@ -112,8 +122,8 @@ def load_chat_template(folder: Path | str) -> ChatTemplate:
     text = template if isinstance(template, str) else repr(sorted(template.items()))
     try:
         rendered = _render(tokenizer, [("user", "1 + 1?")])
-    except Exception as error:  # templates raise what they like
-        raise ProgdataError(f"{folder}: the chat template fails: {one_line(error)}") from error
+    except PromptRefused as error:
+        raise ProgdataError(f"{folder}: the chat template fails: {error.detail}") from error
     begun = rendered.rstrip().endswith(OPEN)
     own = ChatTemplate(
         tokenizer,
@@ -129,5 +139,15 @@ def load_chat_template(folder: Path | str) -> ChatTemplate:
 
 
 def _render(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """The turns as the template writes them. Raises PromptRefused where it does not take them, or
+    leaves one out."""
     turns = [{"role": role, "content": content} for role, content in messages]
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text.encode()
+    except Exception as error:  # templates raise what they like
+        raise PromptRefused("refused_by_template", one_line(error)) from error
+    for role, content in messages:
+        if content.strip() not in text:
+            raise PromptRefused("turn_left_out", f"the chat template leaves out the {role} turn")
+    return text

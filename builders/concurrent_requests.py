@@ -1,7 +1,7 @@
 """Many requests at a time over one event loop, for engines that answer asynchronously."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 
 from progdata.builders.errors import ProgdataError
 from progdata.builders.sampling import Outcome, Outcomes, Request
@@ -12,7 +12,7 @@ def run_concurrently(
     sample: Callable[[Request], Awaitable[Outcome]],
     requests: Iterable[Request],
     concurrency: int,
-) -> Iterator[Outcomes]:
+) -> Generator[Outcomes]:
     """The outcomes of `sample` over `requests`, as they come, with `concurrency` in flight.
 
     The loop runs only while an outcome is waited for. What `sample` raises ends the run; what is
@@ -25,12 +25,13 @@ def run_concurrently(
     async def fly(request: Request) -> None:
         try:
             outcome: Outcome | BaseException = await sample(request)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             outcome = error
         if (task := asyncio.current_task()) is not None:
             flying.discard(task)
         finished.put_nowait((request, outcome))
 
+    getter: asyncio.Task[tuple[Request, Outcome | BaseException]] | None = None
     waiting = iter(requests)
     try:
         while True:
@@ -38,7 +39,8 @@ def run_concurrently(
                 flying.add(loop.create_task(fly(request)))
             if not flying and finished.empty():
                 return
-            batch = [loop.run_until_complete(finished.get())]
+            getter = loop.create_task(finished.get())
+            batch = [loop.run_until_complete(getter)]
             while not finished.empty():
                 batch.append(finished.get_nowait())
             outcomes: Outcomes = []
@@ -53,10 +55,11 @@ def run_concurrently(
             if errors:
                 raise errors[0]
     finally:
-        for task in flying:
+        left = [*flying, *([getter] if getter is not None and not getter.done() else [])]
+        for task in left:
             task.cancel()
-        if flying and not loop.is_closed():
-            loop.run_until_complete(asyncio.gather(*flying, return_exceptions=True))
+        if left and not loop.is_closed():
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
 
 def _refuse_running_loop() -> None:

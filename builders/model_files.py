@@ -61,8 +61,8 @@ def _check(spec: str, folder: Path) -> None:
     """Raises UsageError where a folder holds no language model."""
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
-        architectures = config.get("architectures") or []
-    except (OSError, ValueError, AttributeError) as error:
+        architectures = list(map(str, config.get("architectures") or []))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UsageError(f"model {spec!r}: no config.json of a model in {folder}") from error
     if not any("CausalLM" in name or "ConditionalGeneration" in name for name in architectures):
         found = ", ".join(architectures) or "no architecture"

@@ -13,7 +13,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,15 +23,12 @@ from progdata.builders.concurrent_requests import run_concurrently
 from progdata.builders.errors import ProgdataError, UsageError, missing_extra
 from progdata.builders.nearest import did_you_mean
 from progdata.builders.retries import BadAnswer, Setback, locked_out, server_down, setback_of
-from progdata.builders.sampling import Failure, Outcome, Outcomes, Request, Sample
+from progdata.builders.sampling import BROKEN_OFF, Failure, Outcome, Outcomes, Request, Sample
 from progdata.builders.thinking import from_reasoning
 
 CONNECT_SECONDS = 10.0
 FIRST_LOOK_SECONDS = 30.0
 FIRST_LOOKS = 3
-BROKEN_OFF = ("abort", "error")
-"""Finish reasons of vLLM and SGLang for a sample that the server, not the model, ended."""
-
 TAKES_SPECIAL_TOKENS = ("vllm", "sglang")
 """Servers, as they name themselves, that can be told to keep special tokens in the text."""
 
@@ -83,7 +80,8 @@ class OpenAIEngine:
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._met_server = False
         self._extra: dict[str, Any] = {}
-        self._given_up = 0
+        self._given_up = self._refusals = 0
+        self._sampled = False
 
     def __enter__(self) -> "OpenAIEngine":
         return self
@@ -93,7 +91,7 @@ class OpenAIEngine:
             self._runner.get_loop().run_until_complete(self._client.close())
         self._runner.close()  # cancels what a run that was left has in flight
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Outcomes]:
+    def run(self, requests: Iterable[Request]) -> Generator[Outcomes]:
         """The outcome of each request, as they come (see `SamplingEngine`).
 
         A request that is refused, or still fails after all tries, is a Failure. Raises
@@ -114,7 +112,7 @@ class OpenAIEngine:
             except Exception as error:
                 setback = setback_of(error, self._secret)
             else:
-                self._given_up = 0
+                self._given_up, self._sampled = 0, True
                 return self._outcome(request, answer, time.perf_counter() - begun)
             if not setback.passing:
                 return await self._refused(setback)
@@ -175,6 +173,13 @@ class OpenAIEngine:
         """The failure of a request that is at fault itself; raises where all would fail."""
         self._given_up = 0
         if setback.reason == "refused_by_server":
+            self._refusals += 1
+            if not self._sampled and self._refusals >= max(2 * self._concurrency, 16):
+                raise ProgdataError(
+                    f"{self._shown_url}: refused the first {self._refusals} requests: "
+                    f"{setback.detail}; see that the server takes them (a lower --max-tokens, or "
+                    "the model's --tokenizer)"
+                )
             return Failure(setback.reason, setback.detail)
         if setback.reason == "not_found":
             listed: dict[str, Any] = {}

@@ -32,7 +32,8 @@ class PromptProfile:
     @property
     def sha256(self) -> str:
         """SHA-256 of the texts of the turns."""
-        text = self.user if self.system is None else f"{self.system}\0{self.user}"
+        system = self.system
+        text = self.user if system is None else f"{len(system)} {system}{self.user}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def ask(self, problem: str) -> str:
@@ -63,7 +64,8 @@ def find_profile(spec: str | Mapping[str, Any]) -> PromptProfile:
     if not isinstance(spec, str):
         return _profile(spec, "prompt profile")
     if spec.endswith((".yaml", ".yml")):
-        return _profile({"name": Path(spec).stem} | _read_yaml(spec), spec)
+        content = _read_yaml(spec)
+        return _profile(content | {"name": content.get("name") or Path(spec).stem}, spec)
     known = profiles()
     if spec not in known:
         raise UsageError(
@@ -80,10 +82,21 @@ def _profile(content: Mapping[str, Any], where: str) -> PromptProfile:
             raise UsageError(f"{where}: unknown field {field!r}{did_you_mean(str(field), _FIELDS)}")
         if value is not None and not isinstance(value, str):
             raise UsageError(f"{where}: {field} must be a text (found {value!r:.80})")
+        if value is not None and not is_unicode(value):
+            raise UsageError(f"{where}: {field} holds a lone surrogate, which no file can")
     user = content.get("user") or ""
     if user.count(PLACE) != 1:
         raise UsageError(f"{where}: user must be the user turn, with {PLACE} in it once")
     return PromptProfile(content.get("name") or where, user, content.get("system"))
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON and YAML allow lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
@@ -91,7 +104,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"prompt profile {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected user, and maybe system and name")

@@ -2,8 +2,11 @@
 
 A sample is one row, written in one transaction, so that a `kill -9` leaves it there or not there,
 and the primary key leaves no room for a second one. Each row carries a checksum: SQLite has none,
-and a sample that a disk changed is a sample to ask for again. The journal is a plain rollback
-journal, which works on disks that are shared as well.
+and a sample that a disk changed is a sample to ask for again.
+
+The journal is a write-ahead log beside the file, `samples.sqlite-wal`, which belongs to it. A commit
+there is safe from the death of this process and does not wait for the disk, so that no engine does;
+a power cut may take the last megabytes, and leaves the rest whole.
 """
 
 import hashlib
@@ -14,6 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from progdata.builders.errors import ProgdataError
 from progdata.builders.sampling import Sample
@@ -32,23 +36,28 @@ class SampleStore:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / STORE
-        self.damaged = 0
-        """Rows that were found to be damaged, and are as good as absent."""
+        self._database: Any = None
+        self.damaged: set[str] = set()
+        """The keys of rows that were found to be damaged, and are as good as absent."""
 
     def __enter__(self) -> "SampleStore":
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._database = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
             self._open()
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
+        except BaseException as error:
+            self.__exit__()
+            if isinstance(error, sqlite3.Error):
+                raise self._failed(error) from error
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(sqlite3.Error):  # a disk that is full was reported when it was written
-            self._database.close()
+        with suppress(sqlite3.Error):  # a full disk was reported when it was written
+            if self._database is not None:
+                self._database.close()
 
     def _open(self) -> None:
-        self._database = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
         self._database.text_factory = bytes  # a damaged text need not be UTF-8
         (found,) = self._database.execute("PRAGMA user_version").fetchone()
         (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -57,6 +66,10 @@ class SampleStore:
                 f"{self.path}: a store of format {found}, expected {FORMAT}; it was made by "
                 "another version of progdata: use that, or choose another --out"
             )
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        if tables:
+            return
         self._database.execute("BEGIN IMMEDIATE")
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS samples "
@@ -91,11 +104,15 @@ class SampleStore:
         if row is None:
             return None
         sample = _unpacked(key, *row)
-        self.damaged += sample is None
+        if sample is None:
+            self.damaged.add(key)
         return sample
 
     def __len__(self) -> int:
-        return self._database.execute("SELECT count(*) FROM samples").fetchone()[0]
+        try:
+            return self._database.execute("SELECT count(*) FROM samples").fetchone()[0]
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def _failed(self, error: sqlite3.Error) -> ProgdataError:
         return ProgdataError(

@@ -8,8 +8,8 @@ and hands back outcomes in any order; it knows of no problem, file or store.
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from progdata.builders.schema import content_id
@@ -96,6 +96,9 @@ class Failure:
     detail: str
 
 
+BROKEN_OFF = ("abort", "error")
+"""Finish reasons of a sample that the engine ended, not the model: it is no sample."""
+
 Outcome = Sample | Failure
 Outcomes = list[tuple[Request, Outcome]]
 
@@ -111,7 +114,7 @@ class SamplingEngine(Protocol):
     version: str
     context: int | None
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Outcomes]:
+    def run(self, requests: Iterable[Request]) -> Generator[Outcomes]:
         """The outcome of each request, in batches, as they come; requests are drawn as needed.
 
         Raises ProgdataError where the engine cannot go on.
@@ -125,31 +128,48 @@ class SamplingEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Makes the requests of one model under one engine family, settings and seed."""
+    """Makes the requests of one model under one engine family, settings and seed.
+
+    `context`: tokens that prompt and completion may have together, where the user limits them: a
+    completion is then asked for with what is left of them, so that one that they cut off is not
+    taken for a longer one later.
+    """
 
     model: str
     revision: str
     family: str
     settings: SamplingSettings
     seed: int = 0
+    context: int | None = None
 
     def requests(self, prompt: Prompt, indices: Iterable[int]) -> Iterator[Request]:
         """The requests for these samples of a prompt."""
-        digest = prompt.digest
+        digest, settings = prompt.digest, self._settings_for(prompt)
         for index in indices:
             seed = sample_seed(self.seed, digest, index)
-            yield Request(self.key(digest, index), prompt, self.settings, index, seed)
+            key = content_id(
+                digest,
+                self.model,
+                self.revision,
+                json.dumps(asdict(settings), sort_keys=True),
+                str(seed),
+                str(index),
+                self.family,
+            )
+            yield Request(key, prompt, settings, index, seed)
 
-    def key(self, digest: str, index: int) -> str:
-        """The key of a sample of the prompt that has this digest."""
-        return content_id(
-            digest,
-            self.model,
-            self.revision,
-            json.dumps(asdict(self.settings), sort_keys=True),
-            str(sample_seed(self.seed, digest, index)),
-            str(index),
-            self.family,
+    def key(self, prompt: Prompt, index: int) -> str:
+        """The key of a sample of a prompt."""
+        (request,) = self.requests(prompt, [index])
+        return request.key
+
+    def _settings_for(self, prompt: Prompt) -> SamplingSettings:
+        own = self.settings
+        room = own.max_tokens
+        if self.context is not None and prompt.token_ids is not None:
+            room = max(1, min(room, self.context - len(prompt.token_ids)))
+        return replace(
+            own, temperature=float(own.temperature), top_p=float(own.top_p), max_tokens=room
         )
 
 

@@ -54,15 +54,19 @@ _TAKES: Mapping[EngineName, tuple[str, ...]] = {
     "transformers": ("batch_size", "dtype", "device", "max_model_len"),
 }
 ENGINES = tuple(_TAKES)
+_MAY_BE_0 = ("enforce_eager", "retries")
 
 
 def check_options(engine: EngineName, options: EngineOptions) -> None:
-    """Raises UsageError for an option that is given and that the engine does not have."""
+    """Raises UsageError for an option that the engine does not have, or a number that is none."""
     for name in options.given:
         if name not in _TAKES[engine]:
             owners = ", ".join(own for own, taken in _TAKES.items() if name in taken)
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} is an option of {owners}, not of the engine {engine}")
+    for name, value in options.given.items():
+        if isinstance(value, (int, float)) and value <= 0 and name not in _MAY_BE_0:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: expected more than 0")
 
 
 def open_engine(

@@ -1,5 +1,6 @@
 """The subject model: which model is asked, at which revision, and how its prompts are made."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,12 @@ class Subject:
                 "name the model's --tokenizer"
             )
         return Prompt(tuple(messages))
+
+    def rendered_sha256(self, messages: Sequence[Message]) -> str | None:
+        """SHA-256 of these turns as the template renders them; None where a server has it."""
+        if self.template is None:
+            return None
+        return hashlib.sha256(self.template.render(messages).encode()).hexdigest()
 
     @property
     def prefill(self) -> str:

@@ -6,7 +6,8 @@ which is a draw from the softmax of those scores (Maddison, Tarlow, Minka 2014).
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -54,6 +55,9 @@ class TransformersEngine:
                 self._model = model.to(self._device).eval()
         except Exception as error:  # transformers and torch raise many kinds
             raise ProgdataError(f"{folder}: cannot be loaded: {one_line(error)}") from error
+        self._ends = self._end_tokens()
+        # what `generate` would take from the model's own: penalties, bans, limits of time
+        self._model.generation_config = transformers.GenerationConfig()
         config = self._model.config
         self.context: int | None = options.max_model_len or getattr(
             config, "max_position_embeddings", None
@@ -65,7 +69,7 @@ class TransformersEngine:
     def __exit__(self, *_: object) -> None:
         del self._model
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Outcomes]:
+    def run(self, requests: Iterable[Request]) -> Generator[Outcomes]:
         """The outcome of each request, a batch at a time (see `SamplingEngine`)."""
         waiting = iter(requests)
         while block := list(islice(waiting, self._options.batch_size)):
@@ -83,17 +87,19 @@ class TransformersEngine:
                 written = self._model.generate(
                     input_ids=ids,
                     attention_mask=mask,
-                    generation_config=self._config(batch, settings, length),
+                    generation_config=self._config(settings, length),
                     logits_processor=self._processors(batch, settings),
                     stopping_criteria=self._stops(settings, length),
                 )
-        except torch.OutOfMemoryError as error:
-            raise ProgdataError(
-                f"{self._device}: out of memory with {len(batch)} requests at a time; name a "
-                "smaller --batch-size or a shorter --max-tokens"
-            ) from error
         except (RuntimeError, ValueError, IndexError) as error:
-            return [Failure("refused_by_engine", one_line(error))] * len(batch)
+            if _out_of_memory(error):
+                raise ProgdataError(
+                    f"{self._device}: out of memory with {len(batch)} requests at a time; name a "
+                    "smaller --batch-size or a shorter --max-tokens"
+                ) from error
+            if len(batch) > 1:  # one of them is at fault
+                return [said for own in batch for said in self._sample([own], settings)]
+            return [Failure("refused_by_engine", one_line(error))]
         seconds = round(time.perf_counter() - begun, 4)
         rows = written[:, length:].tolist()
         return [
@@ -107,20 +113,17 @@ class TransformersEngine:
 
         prompts = [list(request.prompt.token_ids or ()) for request in batch]
         length = max(map(len, prompts))
-        ids = [[self._pad()] * (length - len(own)) + own for own in prompts]
+        ids = [[self._ends[0]] * (length - len(own)) + own for own in prompts]
         mask = [[0] * (length - len(own)) + [1] * len(own) for own in prompts]
         return torch.tensor(ids).to(self._device), torch.tensor(mask).to(self._device), length
 
-    def _pad(self) -> int:
-        return self._tokenizer.pad_token_id or self._ends()[0]
-
-    def _ends(self) -> list[int]:
+    def _end_tokens(self) -> list[int]:
         """The tokens that end a completion, by the model's generation config."""
         found = self._model.generation_config.eos_token_id
         found = self._tokenizer.eos_token_id if found is None else found
         return list(found) if isinstance(found, (list, tuple)) else [found]
 
-    def _config(self, batch: Sequence[Request], settings: SamplingSettings, length: int) -> Any:
+    def _config(self, settings: SamplingSettings, length: int) -> Any:
         """No sampling of its own, and no penalty or cut that was not asked for."""
         from transformers import GenerationConfig
 
@@ -130,8 +133,8 @@ class TransformersEngine:
         return GenerationConfig(
             do_sample=False,
             max_new_tokens=max(room, 1),
-            eos_token_id=self._ends(),
-            pad_token_id=self._pad(),
+            eos_token_id=self._ends,
+            pad_token_id=self._ends[0],
         )
 
     def _processors(self, batch: Sequence[Request], settings: SamplingSettings) -> Any:
@@ -148,27 +151,44 @@ class TransformersEngine:
     def _stops(self, settings: SamplingSettings, length: int) -> Any:
         from transformers import StoppingCriteriaList, StopStringCriteria
 
-        stops = StoppingCriteriaList()
-        if settings.stop:
-            stops.append(StopStringCriteria(self._tokenizer, list(settings.stop)))
-        return stops
+        if not settings.stop:
+            return StoppingCriteriaList()
+        found = StopStringCriteria(self._tokenizer, list(settings.stop))
+        written = lambda ids, scores, **more: found(ids[:, length:], scores, **more)  # noqa: E731
+        return StoppingCriteriaList([written])
 
     def _read(
         self, request: Request, row: list[int], settings: SamplingSettings, seconds: float
     ) -> Sample:
-        """A row of token ids as a sample, without what ended it."""
-        ends = [i for i, token in enumerate(row) if token in self._ends()]
+        """A row of token ids as a sample, without what ended it and what pads it."""
+        ends = [i for i, token in enumerate(row) if token in self._ends]
         written = row[: ends[0]] if ends else row
-        text = self._tokenizer.decode(written, skip_special_tokens=False)
-        found = [place for stop in settings.stop if (place := text.find(stop)) >= 0]
+        text = self._decode(written)
+        stops = [place for stop in settings.stop if (place := text.find(stop)) >= 0]
+        if stops:
+            counts = range(1, len(written) + 1)
+            holds = lambda count: any(own in self._decode(written[:count]) for own in settings.stop)  # noqa: E731
+            completion_tokens = counts[bisect_left(counts, True, key=holds)]
+        else:
+            completion_tokens = len(written) + bool(ends)
         return Sample(
-            text=text[: min(found)] if found else text,
-            finish_reason="stop" if ends or found else "length",
+            text=text[: min(stops)] if stops else text,
+            finish_reason="stop" if ends or stops else "length",
             prompt_tokens=len(request.prompt.token_ids or ()),
-            completion_tokens=len(written) + bool(ends),
+            completion_tokens=completion_tokens,
             seconds=seconds,
             engine_version=self.version,
         )
+
+    def _decode(self, tokens: list[int]) -> str:
+        return self._tokenizer.decode(tokens, skip_special_tokens=False)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory was short: on CPUs torch raises a plain RuntimeError."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 class _Draw:

@@ -12,6 +12,8 @@ from progdata.builders.sources import Source, read_shards
 
 NEEDS = ("problem",)
 
+_STAGES = ("read", "think", "progress", "prompt", "generate")
+
 
 @dataclass(frozen=True, slots=True)
 class AskedProblem:
@@ -36,6 +38,14 @@ class Refusals:
 
     def add_row(self, file: str, row: int, refused: RowRefused) -> None:
         self._add(file, row, "read", refused.reason, refused.detail, None, None)
+
+    def main(self) -> str:
+        """The first reject of the latest stage, as the end of an error message."""
+        if not self.rows:
+            return "and nothing was refused"
+        last = max(self.rows, key=lambda row: _STAGES.index(row["stage"]))
+        more = f" (all {len(self.rows):,} are in rejects.parquet)" if len(self.rows) > 1 else ""
+        return f"{last['file']}, row {last['row']}: {last['reason']}: {last['detail']}{more}"
 
     def _add(
         self,

@@ -76,8 +76,10 @@ def build(
     folder = Path(out)
     try:
         refuse_strangers(folder)
-        inputs = find_inputs(recipe, _generated(recipe, folder, display))
+        inputs = find_inputs(recipe)
         with open_workspace(folder) as workspace:
+            if recipe.generate is not None:
+                inputs = replace(inputs, sources=[_generated(recipe, folder, display)])
             report = _finished(folder, inputs)
             if report is not None:
                 workspace.clean()
@@ -96,21 +98,26 @@ def build(
         ) from error
 
 
-def _generated(recipe: Recipe, out: Path, display: Display | None) -> Source | None:
-    """The traces that the recipe generates, as a source; None where it generates none.
+def _generated(recipe: Recipe, out: Path, display: Display | None) -> Source:
+    """The traces that a recipe generates, as a source; those of a finished build as it declares.
 
     They are kept outside the build, so that no rebuild costs a sample.
     """
     own = recipe.generate
-    if own is None:
-        return None
+    assert own is not None
+    if (out / LOCK_FILE).exists():
+        lock = read_lock(out)
+        if not differing_fields(lock.recipe.model_dump(), recipe.model_dump()):
+            return Source("generate", "files", lock.sources[0])
     verify = recipe.verify.enabled
     settings = own.settings(recipe.profile(), recipe.seed, recipe.limit, verify=verify)
     folder = Path(own.out or f"{out}-samples")
     report = generate(settings, folder, display=display)
     source = find_source(str(folder / TRACES))
+    (file,) = source.record["files"]
     declared = {name: report[name] for name in DECLARED}
-    return replace(source, record=source.record | {"generated": declared})
+    record = {"spec": "generate", "files": [file | {"name": TRACES}], "generated": declared}
+    return replace(source, record=record)
 
 
 def _build(
@@ -161,7 +168,7 @@ def _make_base(
     shards: dict[str, Shard] = {}
 
     def missing() -> Iterator[tuple[str, Shard]]:
-        limit = inputs.recipe.limit
+        limit = None if inputs.recipe.generate else inputs.recipe.limit  # it was of problems
         for shard in read_shards(inputs.sources, limit=limit, shard_bytes=shard_bytes):
             key = content_id(
                 shard.key, shard.file, repr(sorted(shard.columns.items())), settings_key

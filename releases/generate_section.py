@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from progdata.builders.model_files import DEFAULT_MODEL
 from progdata.builders.nearest import did_you_mean
@@ -19,8 +19,8 @@ _OPTIONS = tuple(own.name for own in fields(EngineOptions))
 class GenerateSection(Section):
     """What `progdata generate` is told; prompt profile, seed and limit are those of the recipe.
 
-    `options` are of the engine (`EngineOptions`), and change no sample. `out`: where the samples
-    are kept; by default beside the build, as OUT-samples.
+    `options` are of the engine (`EngineOptions`); `out` is where the samples are kept, by default
+    beside the build, as OUT-samples. Neither is in the lock file.
     """
 
     problems: list[str] = Field(min_length=1)
@@ -32,8 +32,8 @@ class GenerateSection(Section):
     max_tokens: int = Field(default=16_384, ge=1)
     tokenizer: str | None = None
     revision: str | None = None
-    options: dict[str, Any] = Field(default={})
-    out: str | None = None
+    options: dict[str, Any] = Field(default={}, exclude=True)
+    out: str | None = Field(default=None, exclude=True)
 
     @field_validator("problems", mode="before")
     @classmethod
@@ -46,7 +46,7 @@ class GenerateSection(Section):
         for name in value:
             if name not in _OPTIONS:
                 raise ValueError(f"unknown option {name!r}{did_you_mean(name, _OPTIONS)}")
-        return value
+        return TypeAdapter(EngineOptions).validate_python(value).given
 
     @model_validator(mode="after")
     def _of_the_engine(self) -> "GenerateSection":

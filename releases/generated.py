@@ -25,7 +25,7 @@ from progdata.builders.base_table import tally_rejects
 from progdata.builders.chat_template import PromptRefused
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.model_files import DEFAULT_MODEL
-from progdata.builders.prompts import PromptProfile
+from progdata.builders.prompts import PLACE, PromptProfile
 from progdata.builders.sample_store import SampleStore
 from progdata.builders.sampling import (
     PAPER,
@@ -34,7 +34,6 @@ from progdata.builders.sampling import (
     Request,
     SamplingSettings,
     as_record,
-    sample_seed,
 )
 from progdata.builders.sampling_engines import (
     NO_OPTIONS,
@@ -58,7 +57,8 @@ TRACES = "traces.parquet"
 FILES = (TRACES, "rejects.parquet", "generation.json")
 LOG = "engine.log"
 DECLARED = (
-    "problem_sources", "model", "revision", "template_sha256", "think_prefilled", "bos_token",
+    "problem_sources", "model", "revision", "template_sha256", "rendered_sha256",
+    "think_prefilled", "bos_token",
     "engine", "engine_versions", "n", "seed", "sampling", "prompt_profile_sha256",
 )  # fmt: skip
 """What a lock file says of traces that a recipe generated: fields of the report."""
@@ -104,6 +104,8 @@ def generate(
     """
     folder = Path(out)
     check_options(settings.engine, settings.options)
+    if settings.n < 1:
+        raise UsageError(f"--n {settings.n}: at least 1 sample of each problem")
     sources = [find_source(spec, needs=NEEDS) for spec in settings.problems]
     for source in sources:
         refuse_out(folder, FILES, source)
@@ -111,7 +113,14 @@ def generate(
     problems = read_asked(sources, refusals, settings.limit)
     subject = find_subject(settings.model, settings.engine, settings.tokenizer, settings.revision)
     asked = list(_with_prompts(problems, subject, settings.profile, refusals))
-    asker = Asker(subject.name, subject.revision, settings.engine, settings.sampling, settings.seed)
+    asker = Asker(
+        subject.name,
+        subject.revision,
+        settings.engine,
+        settings.sampling,
+        settings.seed,
+        settings.options.max_model_len,
+    )
     begun = time.monotonic()
     with writing_in(folder), SampleStore(folder) as store:
         tally = _sample(settings, subject, asker, asked, store, refusals, folder / LOG, display)
@@ -126,12 +135,12 @@ def generate(
             "problem_sources": [source.record for source in sources],
             **describe(settings, subject),
             **summarise(tally, totals, verdicts, refusals, time.monotonic() - begun),
-            "damaged": store.damaged,
+            "damaged": len(store.damaged),
         }
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         write_text(folder / "generation.json", text)
     if not totals.samples:
-        raise ProgdataError(f"{folder}: no sample was made: {_first(refusals)}")
+        raise ProgdataError(f"{folder}: no sample was made: {refusals.main()}")
     return report
 
 
@@ -175,9 +184,12 @@ def _sample(
     )
     with engine, watcher:
         failures = ask(engine, requests(), store, watcher.see, watcher.hold)
-    for key, failure in failures.items():
-        number = watcher.places[key][0]
-        refusals.add(asked[number].problem, "generate", failure.reason, failure.detail)
+    for own in asked:
+        for index in range(settings.n):
+            failure = failures.get(asker.key(own.prompt, index))
+            if failure is not None:
+                detail = f"sample {index}: {failure.detail}"
+                refusals.add(own.problem, "generate", failure.reason, detail)
     return tally
 
 
@@ -186,12 +198,10 @@ def _traces(
 ) -> Iterator[GeneratedTrace]:
     """The samples that are there, in the order of the problems."""
     for own in asked:
-        digest = own.prompt.digest
-        for index in range(n):
-            sample = store.get(asker.key(digest, index))
+        for request in asker.requests(own.prompt, range(n)):
+            sample = store.get(request.key)
             if sample is not None:
-                seed = sample_seed(asker.seed, digest, index)
-                yield GeneratedTrace(own.problem, sample, index, seed)
+                yield GeneratedTrace(own.problem, sample, request.index, request.seed)
 
 
 def _shared_columns(settings: GenerateSettings, subject: Subject) -> dict[str, Any]:
@@ -212,6 +222,7 @@ def _shared_columns(settings: GenerateSettings, subject: Subject) -> dict[str, A
 def describe(settings: GenerateSettings, subject: Subject) -> dict[str, Any]:
     """What determined the samples: the model, the prompts, the sampling."""
     return subject.record | {
+        "rendered_sha256": subject.rendered_sha256(settings.profile.messages(PLACE)),
         "engine": settings.engine,
         "n": settings.n,
         "seed": settings.seed,
@@ -250,17 +261,10 @@ def summarise(
 
 
 def write_refusals(path: Path, refusals: Refusals) -> None:
-    """Write the rejects of a generation, in the order of the rows they are about."""
+    """Write the rejects of a generation: a stage after the other, each in the order of its rows."""
     with atomic_file(path) as temporary:
         table = pa.Table.from_pylist(refusals.rows, REJECTS)
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-
-
-def _first(refusals: Refusals) -> str:
-    """The first reject, as the end of an error message."""
-    first = refusals.rows[0]
-    more = f" (and {len(refusals.rows) - 1:,} more in rejects.parquet)" * (len(refusals.rows) > 1)
-    return f"{first['file']}, row {first['row']}: {first['reason']}: {first['detail']}{more}"
 
 
 @contextmanager

@@ -9,6 +9,9 @@ from progdata.builders.sampling import Outcomes, Request, Sample
 from progdata.releases.display import Display
 from progdata.verifiers.grading import grade_all
 
+BATCH = 64
+"""Answers that are graded at a time while sampling goes on: the end waits for no more."""
+
 
 @dataclass
 class GenerationTally:
@@ -82,7 +85,7 @@ class LiveGrader:
     def start(self) -> None:
         """Grade what waits, unless a batch is being graded."""
         if self._waiting and (self._running is None or self._running.done()):
-            batch, self._waiting = self._waiting, []
+            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
             self._running = self._thread.submit(self._grade, batch)
 
     def _grade(self, batch: list[tuple[str, str]]) -> None:

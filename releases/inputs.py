@@ -64,18 +64,15 @@ class Inputs:
         )
 
 
-def find_inputs(recipe: Recipe, generated: Source | None = None) -> Inputs:
+def find_inputs(recipe: Recipe) -> Inputs:
     """Look up everything that a recipe names; which counter is used is left to `choose_counter`.
 
-    `generated` are the traces of a recipe that generates its own. Raises UsageError or
-    ProgdataError.
+    A recipe that generates its traces has no sources yet. Raises UsageError or ProgdataError.
     """
     sources = [
         find_source(source.spec, seed=recipe.seed, columns=source.columns)
         for source in recipe.sources
     ]
-    if generated is not None:
-        sources = [generated]
     tokenizer = find_tokenizer(recipe.tokenizer)
     segmenter = SegmenterSettings(**recipe.segmenter.model_dump())
     model = find_model(segmenter.model) if segmenter.name == "sat" else None

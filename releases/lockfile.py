@@ -93,8 +93,11 @@ def lock_text(lock: LockFile) -> str:
 
 
 def declared_recipe(recipe: Recipe) -> tuple[dict[str, Any], str]:
-    """The resolved recipe as plain values, and its hash."""
+    """The resolved recipe as plain values, and its hash; without `generate` where there is none, as
+    recipes were before there was such a section."""
     resolved = recipe.model_dump()
+    if resolved["generate"] is None:
+        del resolved["generate"]
     return resolved, recipe_sha256(resolved)
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from progdata.builders.errors import UsageError
 from progdata.builders.nearest import did_you_mean
 from progdata.builders.progress import Rounding
+from progdata.builders.prompts import is_unicode
 from progdata.builders.segmenters import SEGMENTERS
 from progdata.builders.splits import OOD_TOKENS
 from progdata.verifiers.contamination_profiles import PROFILES
@@ -26,17 +27,9 @@ class Section(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _encodable(cls, value: Any) -> Any:
-        if isinstance(value, str) and not _is_unicode(value):
+        if isinstance(value, str) and not is_unicode(value):
             raise ValueError("holds a lone surrogate, which no file can")
         return value
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class SourceSection(Section):

@@ -103,6 +103,8 @@ def roll_out(
     _check(settings)
     source = find_traces(settings.traces)
     refuse_out(folder, FILES, source)
+    if (folder / "generation.json").exists():
+        raise UsageError(f"{folder}: holds generated traces; choose another --out for rollouts")
     subject = find_subject(settings.model, settings.engine, settings.tokenizer, settings.revision)
     refusals = Refusals()
     origins = list(_origins(source, settings, subject, refusals))
@@ -116,7 +118,7 @@ def roll_out(
     prefixes = len(rollouts) // settings.n
     tally = GenerationTally(prefixes, len(rollouts) * settings.rounds, unit="prefixes")
     with writing_in(folder), SampleStore(folder) as store:
-        watcher = Watcher(tally, display or Silent(), settings.verify)
+        watcher = Watcher(tally, display or Silent(), verify=False)
         engine = LazyEngine(
             lambda: open_engine(
                 settings.engine, subject.name, subject.folder, settings.options, folder / LOG
@@ -140,7 +142,7 @@ def roll_out(
             "new": tally.sampled,
             "failed": tally.failed,
             "rejected_rows": len(refusals.rows),
-            "damaged": store.damaged,
+            "damaged": len(store.damaged),
             "cost": {
                 "prompt_tokens": tally.prompt_tokens,
                 "completion_tokens": tally.completion_tokens,
@@ -152,13 +154,15 @@ def roll_out(
             folder / "rollouts.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         )
     if not found["rollouts"]:
-        raise ProgdataError(f"{folder}: no rollout was made; rejects.parquet says why")
+        raise ProgdataError(f"{folder}: no rollout was made: {refusals.main()}")
     return report
 
 
 def _check(settings: RolloutSettings) -> None:
     """Raises UsageError for settings that contradict one another."""
     check_options(settings.engine, settings.options)
+    if settings.n < 1 or settings.rounds < 1:
+        raise UsageError("--n and --rounds: at least 1")
     if settings.how not in PUSHES:
         raise UsageError(f"unknown --how {settings.how!r}; choose from {', '.join(PUSHES)}")
     if settings.rounds > 1 and settings.how != "wait":
@@ -181,6 +185,7 @@ def _origins(
         prompt_profile=settings.profile,
         cut_traces="keep",
     )
+    seen: set[str] = set()
     for shard in read_shards([source], limit=settings.limit):
         made = build_base(shard, base)
         refusals.rows += made.rejects.to_pylist()
@@ -189,9 +194,15 @@ def _origins(
             where = AskedProblem(
                 shard.file, number, row["source"], row["problem_id"], row["problem"], row["answer"]
             )
+            if row["trace_id"] in seen:
+                detail = f"the same as an earlier trace, {row['trace_id']}"
+                refusals.add(where, "read", "repeated_trace", detail)
+                continue
+            seen.add(row["trace_id"])
             messages = settings.profile.messages(where.problem)
             try:
-                subject.prompt(messages)
+                whole = begin_answer(row["think_opening"], row["think"], subject.prefill)
+                subject.prompt(messages, whole)
             except PromptRefused as refused:
                 refusals.add(where, "prompt", refused.reason, refused.detail)
                 continue
@@ -220,7 +231,14 @@ def _ask_round(
     """Ask for one round of the rollouts that go on."""
     last = number == settings.rounds - 1
     sampling = settings.sampling if last else replace(settings.sampling, stop=(CLOSE,))
-    asker = Asker(subject.name, subject.revision, settings.engine, sampling, settings.seed)
+    asker = Asker(
+        subject.name,
+        subject.revision,
+        settings.engine,
+        sampling,
+        settings.seed,
+        settings.options.max_model_len,
+    )
     going = [own for own in rollouts if own.goes_on]
     texts = [PUSHES[settings.how]] if settings.push is None else [settings.push]
     if settings.how == "wait" and settings.push is None:
@@ -228,14 +246,14 @@ def _ask_round(
     push = texts[number % len(texts)]
 
     def requests() -> Iterator[Request]:
-        made: tuple[str, Prompt] | None = None  # the samples of a prefix share their prompt
+        made: tuple[Origin, str, Prompt] | None = None  # the samples of a prefix share it
         for place, own in enumerate(going):
             own.said += pushed(own.thinking, push)[len(own.thinking) :]
             text = own.thinking
-            if made is None or made[0] != text:
+            if made is None or made[0] is not own.origin or made[1] != text:
                 begun = begin_answer(own.origin.opening, text, subject.prefill)
-                made = text, subject.prompt(own.origin.messages, begun)
-            (request,) = asker.requests(made[1], [own.index])
+                made = own.origin, text, subject.prompt(own.origin.messages, begun)
+            (request,) = asker.requests(made[2], [own.index])
             own.key, own.seed = request.key, request.seed
             watcher.ask(request.key, place // settings.n, None)
             yield request
@@ -246,7 +264,8 @@ def _ask_round(
         own.failed = own.key in failures
         if own.failed:
             failure = failures[own.key]
-            refusals.add(own.origin.problem, "generate", failure.reason, failure.detail)
+            detail = f"segment {own.prefix.segment}, sample {own.index}: {failure.detail}"
+            refusals.add(own.origin.problem, "generate", failure.reason, detail)
         elif not last:
             own.take(store)
 

@@ -164,7 +164,7 @@ class TestResume:
         "change",
         [
             {"options": EngineOptions(dtype="float32", batch_size=3)},
-            {"options": EngineOptions(dtype="float32", max_model_len=1_000)},
+            {"options": EngineOptions(dtype="float32", max_model_len=1_000)},  # it does not bind
             {"verify": False},
         ],
     )
@@ -237,7 +237,9 @@ class TestRejects:
 
     def test_when_nothing_fits_the_context_the_error_says_so(self, settings, tmp_path):
         options = EngineOptions(dtype="float32", max_model_len=8)
-        with pytest.raises(ProgdataError, match=r"prompt_too_long: the prompt has \d+ tokens, the"):
+        with pytest.raises(
+            ProgdataError, match=r"too_long: sample 0: the prompt has \d+ tokens, the"
+        ):
             generate(replace(settings, options=options), tmp_path)
 
     def test_rows_without_a_problem_and_repeated_problems_are_rejects(self, settings, tmp_path):
@@ -257,24 +259,24 @@ class TestRejects:
     ):
         from transformers import Qwen2ForCausalLM
 
-        whole = Qwen2ForCausalLM.generate
+        whole: Any = Qwen2ForCausalLM.generate  # pyright: ignore[reportAttributeAccessIssue]
         calls = []
 
         def failing(self, **given):
             calls.append(1)
-            if len(calls) == 2:
-                raise RuntimeError("a bad batch")
+            if len(calls) in (2, 3):  # a batch, and then its first row alone
+                raise RuntimeError("a bad row")
             return whole(self, **given)
 
         options = EngineOptions(dtype="float32", batch_size=2)
         settings = replace(settings, options=options)
         monkeypatch.setattr(Qwen2ForCausalLM, "generate", failing)
         report = generate(settings, tmp_path)
-        assert (report["samples"], report["failed"]) == (4, 2)
+        assert (report["samples"], report["failed"]) == (5, 1)
         assert {own["reason"] for own in rejects(tmp_path)} == {"refused_by_engine"}
-        assert rejects(tmp_path)[0]["detail"] == "a bad batch"
+        assert rejects(tmp_path)[0]["detail"] == "sample 0: a bad row"
         report = generate(settings, tmp_path)
-        assert (report["samples"], report["new"], report["failed"]) == (6, 2, 0)
+        assert (report["samples"], report["new"], report["failed"]) == (6, 1, 0)
         assert rejects(tmp_path) == []
 
 
@@ -333,14 +335,35 @@ class TestRecipes:
         (source,) = lock["sources"]
         assert source["generated"]["model"] == "small-r1"
         assert source["generated"]["sampling"]["max_tokens"] == TOKENS
-        assert source["generated"]["template_sha256"] and source["files"][0]["sha256"]
+        assert source["generated"]["template_sha256"] and source["generated"]["rendered_sha256"]
+        assert source["files"][0]["sha256"]
         assert build(recipe, tmp_path / "out") == report, "a finished build is left as it is"
+
+    def test_the_limit_is_of_problems_and_no_trace_is_lost(self, tmp_path, small_model):
+        recipe = load_recipe(str(self.recipe(tmp_path, small_model)), limit=3)
+        report = build(recipe, tmp_path / "out")
+        assert report["rows_in"] == 3 * 2
+
+    def test_a_finished_build_samples_nothing_whatever_the_engine_options(
+        self, tmp_path, small_model, monkeypatch
+    ):
+        path = self.recipe(tmp_path, small_model)
+        report = build(load_recipe(str(path)), tmp_path / "out")
+        monkeypatch.setattr("progdata.releases.build.generate", None)
+        options = {"options": {"dtype": "float32", "batch_size": 1}, "out": str(tmp_path / "x")}
+        path = self.recipe(tmp_path, small_model, generate=options)
+        assert build(load_recipe(str(path)), tmp_path / "out") == report
+        lock = (tmp_path / "out" / "progdata.lock.json").read_text()
+        assert "dtype" not in lock and str(tmp_path / "x") not in lock
 
     def test_a_rebuild_costs_no_sample(self, tmp_path, small_model, monkeypatch):
         recipe = load_recipe(str(self.recipe(tmp_path, small_model)))
         build(recipe, tmp_path / "out")
         monkeypatch.setattr("progdata.releases.generated.open_engine", None)
-        other = load_recipe(str(self.recipe(tmp_path, small_model)), variants=["masked"])
+        again = {"out": str(tmp_path / "out-samples")}
+        path = self.recipe(tmp_path, small_model, generate=again)
+        assert build(load_recipe(str(path)), tmp_path / "again")["rows_in"] == 8
+        other = load_recipe(str(path), variants=["masked"])
         with pytest.raises(UsageError, match="variants differ"):
             build(other, tmp_path / "out")
 
@@ -368,6 +391,8 @@ class TestRecipes:
             ({"generate": {"engine": "vlm"}}, r"generate\.engine"),
             ({"generate": {"options": {"dtyp": "x"}}}, "did you mean 'dtype'"),
             ({"generate": {"options": {"base_url": "x"}}}, "--base-url is an option of openai"),
+            ({"generate": {"options": {"batch_size": "many"}}}, r"generate\.options"),
+            ({"generate": {"options": {"batch_size": 0}}}, "--batch-size 0: expected more than 0"),
             ({"generate": {"temperatur": 1}}, "unknown field 'generate.temperatur'; did you mean"),
             ({"generate": {"top_p": 0}}, r"generate\.top_p"),
             ({"prompt_profile": "nowhere.yaml"}, "nowhere.yaml"),

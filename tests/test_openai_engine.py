@@ -442,6 +442,24 @@ def test_a_server_that_is_down_ends_the_run(server):
     assert len(server.asked) <= 16 * 2 + 2
 
 
+def test_a_server_that_refuses_every_request_ends_the_run(server):
+    """It does not take what we send: 160,000 refusals would say no more than the first ones."""
+    server.always = refuse(400, "unknown field seed")
+    with pytest.raises(ProgdataError, match=r"refused the first 16 requests: .*unknown field seed"):
+        sampled(server, *map(by_ids, range(40)), concurrency=1)
+    assert len(server.asked) == 16
+    server.always = answer()
+    server.script = [answer(), *[refuse(400)] * 20]
+    outcomes = sampled(server, *map(by_ids, range(21)), concurrency=1)
+    assert sum(isinstance(own, Failure) for own in outcomes.values()) == 20
+
+
+def test_more_tokens_than_there_is_room_for_are_not_asked_for(server):
+    request = by_ids(max_tokens=100)
+    one(server, request, context=50)
+    assert server.asked[-1].body["max_tokens"] == 50 - len(request.prompt.token_ids or ())
+
+
 def test_a_sample_between_failures_shows_that_the_server_lives(server):
     server.script = ([refuse(503)] * 12 + [answer()]) * 3
     outcomes = sampled(server, *map(by_ids, range(39)), concurrency=1, retries=0)

@@ -103,7 +103,10 @@ def test_a_file_may_have_a_system_turn_and_a_name(tmp_path):
     assert profile.messages("1+1") == (("system", "Be brief. {x}"), ("user", "Solve:\n1+1\n"))
 
 
-@pytest.mark.parametrize("own", ["", "name: null\n", "name: ''\n"])
+@pytest.mark.parametrize(
+    "own",
+    ["", "name: null\n", "name: ''\n"],
+)
 def test_a_file_without_a_name_gives_its_own_and_no_path(tmp_path, own):
     path = profile_file(tmp_path, own + "user: '{problem}'", "my.profile.yaml")
     assert find_profile(path).name == "my.profile"

@@ -1,6 +1,8 @@
 """`progdata stats --samples`: the report of a source or a build, its tables, its plot."""
 
 import json
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cache
@@ -236,3 +238,36 @@ def test_golds_that_are_prose_leave_their_samples_out():
     assert report["left_out"]["gold_unparsable"] > 0.9 * sources["reasoning"]
     assert report["problems"] + report["problems_left_out"] == 318
     json.dumps(report, allow_nan=False)
+
+
+# --- the command
+
+
+def stats(*arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "progdata.cli", "stats", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+@needs_shared_data
+def test_the_command_prints_the_tables_and_writes_the_plot(tmp_path):
+    source = str(TRACES / "r1_14b_aime_samples.jsonl.gz")
+    done = stats(source, "--samples", "--k", "1", "--k", "4", "--plot", str(tmp_path / "c.png"))
+    assert done.returncode == 0, done.stderr
+    assert "pass@k" in done.stdout and "coverage" in done.stdout
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--k", "2"), "--k is an option of stats --samples"),
+        (("--plot", "x.png"), "--plot is an option of stats --samples"),
+        (("--grader", "deepscaler"), "--grader is an option of stats --samples"),
+        (("--samples", "--segmenter", "newline"), "samples are not segmented"),
+        (("--samples", "--plot", "x.pdf"), "x.pdf"),
+    ],
+)
+def test_options_that_make_no_sense_together_are_refused(arguments, message):
+    done = stats("countdown:5", *arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
