@@ -4,9 +4,9 @@ A sample is one row, written in one transaction, so that a `kill -9` leaves it t
 and the primary key leaves no room for a second one. Each row carries a checksum: SQLite has none,
 and a sample that a disk changed is a sample to ask for again.
 
-The journal is a write-ahead log beside the file, `samples.sqlite-wal`, which belongs to it. A commit
-there is safe from the death of this process and does not wait for the disk, so that no engine does;
-a power cut may take the last megabytes, and leaves the rest whole.
+The journal is a write-ahead log beside the file, `samples.sqlite-wal`, which belongs to it. A
+commit there is safe from the death of this process and does not wait for the disk, so that no
+engine does; a power cut may take the last megabytes, and leaves the rest whole.
 """
 
 import hashlib
