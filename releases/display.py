@@ -89,7 +89,7 @@ class LiveBar:
 
     def stage(self, name: str) -> None:
         self._begun = time.monotonic()
-        self._task = self._bar.add_task(name, total=1.0, said="")
+        self._task = self._bar.add_task(name, total=1.0, said="0 rows, 0.0 MB/s")
 
     def update(self, share: float, rows: int, size: int) -> None:
         rate = size / 1e6 / max(time.monotonic() - self._begun, 1e-9)

@@ -114,6 +114,7 @@ class Watcher:
 
     def __enter__(self) -> "Watcher":
         self._display.stage("generating")
+        self._show()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,8 +14,8 @@ from progdata.builders.markers import MarkerGrammar, find_markers, insert, strip
 from progdata.builders.schema import REJECTS, VARIANT
 from progdata.releases.build import build
 from progdata.releases.check import check
-from progdata.releases.lockfile import read_lock
-from progdata.releases.recipe import Recipe, recipe_sha256
+from progdata.releases.lockfile import declared_recipe, read_lock
+from progdata.releases.recipe import Recipe
 
 COUNTDOWN = {
     "sources": "countdown:60",
@@ -129,7 +129,7 @@ class Forgery:
 
         def update(lock: dict[str, Any]) -> None:
             lock["recipe"] |= changes
-            lock["recipe_sha256"] = recipe_sha256(lock["recipe"])
+            lock["recipe_sha256"] = declared_recipe(Recipe.model_validate(lock["recipe"]))[1]
 
         self.edit_json(LOCK, update)
 
