@@ -68,13 +68,15 @@ class LiveBar:
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(20),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[said]}", table_column=Column(ratio=1)),  # it may wrap
             TimeRemainingColumn(),
             console=Console(stderr=True),
+            expand=True,
         )
         self._task, self._begun = None, 0.0
 
