@@ -4,9 +4,10 @@
     python benchmarks/generate.py --rollouts 500 20 20
 
 Both engines are loaded in this process and take turns on the same token ids with the same sampling
-parameters; ours keeps every sample in its store. The model is as small as one can be (two layers,
-a vocabulary of 300), so that the engine's own work is least and ours weighs most. `--rollouts` asks
-an engine that answers at once for traces x prefixes x rollouts: all that is left is ours.
+parameters, and on a CPU neither reads prompts in chunks; ours keeps every sample in its store. The
+model is as small as one can be (two layers, a vocabulary of 300), so that the engine's own work is
+least and ours weighs most. `--rollouts` asks an engine that answers at once for traces x prefixes x
+rollouts: all that is left is ours.
 """
 
 import argparse

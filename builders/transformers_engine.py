@@ -154,8 +154,11 @@ class TransformersEngine:
         if not settings.stop:
             return StoppingCriteriaList()
         found = StopStringCriteria(self._tokenizer, list(settings.stop))
-        written = lambda ids, scores, **more: found(ids[:, length:], scores, **more)  # noqa: E731
-        return StoppingCriteriaList([written])
+
+        def in_what_is_written(ids: Any, scores: Any, **more: Any) -> Any:
+            return found(ids[:, length:], scores, **more)
+
+        return StoppingCriteriaList([in_what_is_written])
 
     def _read(
         self, request: Request, row: list[int], settings: SamplingSettings, seconds: float
@@ -166,9 +169,7 @@ class TransformersEngine:
         text = self._decode(written)
         stops = [place for stop in settings.stop if (place := text.find(stop)) >= 0]
         if stops:
-            counts = range(1, len(written) + 1)
-            holds = lambda count: any(own in self._decode(written[:count]) for own in settings.stop)  # noqa: E731
-            completion_tokens = counts[bisect_left(counts, True, key=holds)]
+            completion_tokens = self._tokens_to(settings.stop, written)
         else:
             completion_tokens = len(written) + bool(ends)
         return Sample(
@@ -179,6 +180,15 @@ class TransformersEngine:
             seconds=seconds,
             engine_version=self.version,
         )
+
+    def _tokens_to(self, stops: Sequence[str], written: list[int]) -> int:
+        """How many tokens it takes until one of the stop texts is there."""
+
+        def stopped(count: int) -> bool:
+            text = self._decode(written[:count])
+            return any(own in text for own in stops)
+
+        return 1 + bisect_left(range(1, len(written)), True, key=stopped)
 
     def _decode(self, tokens: list[int]) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=False)

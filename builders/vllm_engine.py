@@ -52,7 +52,7 @@ class VllmEngine:
     family = "vllm"
 
     def __init__(self, folder: Path, options: VllmOptions, log: Path | None = None) -> None:
-        self._folder, self._options, self._log = folder, options, log
+        self._options, self._log = options, log
         self._log_begun = log.stat().st_size if log is not None and log.is_file() else 0
         self._number = self._errors = 0
         vllm = _import_vllm()
