@@ -74,7 +74,7 @@ class TestFiles:
         ("name", "content"),
         [
             ("blank.jsonl", b"\n \n\t\r\n\n"),
-            ("nothing.jsonl.gz", gzip.compress(b"")),
+            ("nothing.jsonl.gz", gzip.compress(b"", mtime=0)),
             ("rowless.parquet", pa.table({"problem": pa.array([], "str"), "completion": []})),
         ],
     )
