@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from progdata import __version__
 from progdata.builders.errors import ProgdataError, UsageError
@@ -26,6 +26,10 @@ _RECORDED = (
     "math-verify", "latex2sympy2_extended", "sympy", "gmpy2",
 )  # fmt: skip
 """Packages whose version can change a build."""
+
+
+_UNUSUAL = '\\:*?"<>|'
+"""Characters that lead elsewhere, or cannot stand in a file's name, on some system."""
 
 
 class FileRecord(BaseModel):
@@ -51,6 +55,17 @@ class TokenizerRecord(BaseModel):
     slow_because: str | None
 
 
+class ReleaseRecord(BaseModel):
+    """What a build was published as."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str  # org/name
+    version: str
+    previous: str | None  # the version that `changes` are against
+    changes: list[str]  # a line each, as in CHANGELOG.md
+
+
 class LockFile(BaseModel):
     """The content of a lock file."""
 
@@ -69,27 +84,57 @@ class LockFile(BaseModel):
     versions: dict[str, str]
     splits: dict[str, int]
     files: dict[str, FileRecord]
+    release: ReleaseRecord | None = None  # of a build that was published
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, value: dict[str, FileRecord]) -> dict[str, FileRecord]:
+        """A lock file may come from a stranger: its names must stay in its own folder."""
+        for name in value:
+            if not is_inside(name):
+                raise ValueError(f"{name!r} is no name of a file inside the folder")
+        return value
+
+
+def is_inside(name: str) -> bool:
+    """Whether `name` is a plain relative path, which cannot lead out of a folder on any system.
+
+    >>> is_inside("data/clean/train-00000-of-00001.parquet"), is_inside("../secrets")
+    (True, False)
+    """
+    parts = name.split("/")
+    usual = not any(part in ("", ".", "..") or part.startswith(".") for part in parts)
+    return usual and not any(character in _UNUSUAL or not character.isprintable()
+                             for character in name)  # fmt: skip
 
 
 def read_lock(folder: Path) -> LockFile:
-    """The lock file of a build. Raises UsageError where there is none or it cannot be read."""
+    """The lock file of a build. Raises UsageError where there is none, ProgdataError where it
+    cannot be read."""
     path = folder / LOCK_FILE
     try:
-        return LockFile.model_validate(json.loads(path.read_text("utf-8")))
+        return parse_lock(path.read_bytes(), path)
     except OSError as error:
         raise UsageError(
             f"{path}: {error.strerror or error}; expected the folder of a finished build"
         ) from error
-    except (ValueError, ValidationError) as error:
-        first = str(error).splitlines()[0]
+
+
+def parse_lock(content: bytes, where: Path | str) -> LockFile:
+    """The lock file with this content. Raises ProgdataError that names `where` it is from."""
+    try:
+        return LockFile.model_validate(json.loads(content))
+    except (ValueError, ValidationError, RecursionError) as error:
+        reasons = str(error).splitlines() or [type(error).__name__]
         raise ProgdataError(
-            f"{path}: not a lock file of progdata {__version__}: {first}"
+            f"{where}: not a lock file of progdata {__version__}: {' '.join(reasons[:3])[:300]}"
         ) from error
 
 
 def lock_text(lock: LockFile) -> str:
-    """The lock file as it is written."""
-    return json.dumps(lock.model_dump(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    """The lock file as it is written; without `release` where there is none."""
+    content = lock.model_dump(exclude=None if lock.release else {"release"})
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def declared_recipe(recipe: Recipe) -> tuple[dict[str, Any], str]:
