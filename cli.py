@@ -110,6 +110,9 @@ BatchSize = Annotated[
     int | None, typer.Option(min=1, help="transformers: samples at a time.", metavar="N")
 ]
 Device = Annotated[str | None, typer.Option(help="transformers: cuda, cpu, ...", metavar="NAME")]
+From = Annotated[
+    str, typer.Option("--from", help="hub, or the folder of a local registry.", metavar="WHERE")
+]
 Seed = Annotated[int | None, typer.Option(help="Of noise, masks and countdown.", metavar="N")]
 
 
@@ -732,6 +735,142 @@ def curate(
         limit=limit,
     )
     print(curate_summary(report)) if not as_json else _print_json(report)
+
+
+@app.command(epilog="Example: progdata card progdata-out --facts card.yaml")
+def card(
+    folder: Annotated[Path, typer.Argument(help="The folder of a build.", metavar="DIR")],
+    facts: Annotated[
+        Path | None,
+        typer.Option(
+            help="What no report knows: licence, languages, authors, notes, citation "
+            "(docs/cards.md).",
+            metavar="FILE",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the dataset card of a build, its plots and its Croissant file."""
+    from progdata.cards.card_facts import read_facts
+    from progdata.cards.release_tables import card_summary
+    from progdata.releases.carded import write_card
+
+    report = write_card(folder, facts=read_facts(facts) if facts else None)
+    print(card_summary(report)) if not as_json else _print_json(report)
+
+
+@app.command(epilog="Example: progdata push progdata-out --repo org/name --version 1.0.0")
+def push(
+    folder: Annotated[Path, typer.Argument(help="The folder of a build.", metavar="DIR")],
+    repo: Annotated[str, typer.Option(help="Its name, as on the Hub.", metavar="ORG/NAME")],
+    version: Annotated[
+        str | None,
+        typer.Option(help="Of three numbers; left out, the least that fits is told.", metavar="X"),
+    ] = None,
+    to: Annotated[
+        str, typer.Option("--to", help="hub, or the folder of a local registry.", metavar="WHERE")
+    ] = "hub",
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the repository private.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be published; publish nothing.")
+    ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Write the release's record (name, version, hash).", metavar="FILE"),
+    ] = None,
+    tokenizer: Tokenizer = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a build as a release: checked, one commit, one tag, or nothing at all.
+
+    Run the same command again after a failure: what arrived is not sent twice.
+    """
+    from progdata.cards.release_tables import push_summary
+    from progdata.releases.pushed import push as run
+
+    with _display() as display:
+        report = run(
+            folder,
+            repo,
+            version,
+            to=to,
+            private=private,
+            dry_run=dry_run,
+            record=record,
+            tokenizer=tokenizer,
+            display=display,
+        )
+    print(push_summary(report)) if not as_json else _print_json(report)
+
+
+@app.command(epilog="Example: progdata pull org/name@1.0.0 --variant noisy --out data")
+def pull(
+    release: Annotated[
+        str, typer.Argument(help="org/name@1.2.0 or org/name@latest.", metavar="RELEASE")
+    ],
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Only this one. May be repeated.", metavar="NAME")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Only this one. May be repeated.", metavar="NAME")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for the files; left out, they stay in the cache.")
+    ] = None,
+    source: From = "hub",
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Refuse a release that is not the one recorded here.", metavar="FILE"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a release, or a part of it, and prove that its bytes are those that were published."""
+    from progdata.cards.release_tables import pull_summary
+    from progdata.releases.pulled import pull as run
+
+    with _display() as display:
+        pulled = run(
+            release,
+            variants=variant,
+            splits=split,
+            out=out,
+            source=source,
+            record=record,
+            display=display,
+        )
+    report = pulled.report()
+    print(pull_summary(report)) if not as_json else _print_json(report)
+
+
+@app.command(epilog="Example: progdata diff org/name@1.0.0 progdata-out")
+def diff(
+    before: Annotated[str, typer.Argument(help="A folder, or org/name@1.2.0.", metavar="A")],
+    after: Annotated[str, typer.Argument(help="A folder, or org/name@1.2.0.", metavar="B")],
+    source: From = "hub",
+    as_json: Json = False,
+) -> None:
+    """Show what changed: rows by trace_id, labels, columns, recipe; and the version it asks for."""
+    from progdata.cards.release_tables import diff_summary
+    from progdata.releases.diffed import diff as run
+
+    report = run(before, after, source=source)
+    print(diff_summary(report)) if not as_json else _print_json(report)
+
+
+@app.command(epilog="Example: progdata releases org/name")
+def releases(
+    repo: Annotated[str, typer.Argument(help="Its name, as on the Hub.", metavar="ORG/NAME")],
+    source: From = "hub",
+    as_json: Json = False,
+) -> None:
+    """List the releases of a name: version, date, commit, rows, what changed."""
+    from progdata.cards.release_tables import releases_summary
+    from progdata.releases.released import list_releases
+
+    report = list_releases(repo, source=source)
+    print(releases_summary(report)) if not as_json else _print_json(report)
 
 
 bench = typer.Typer(help="Measure checkers on labelled data.", no_args_is_help=True)

@@ -4,7 +4,8 @@ Figures are made without pyplot, which would keep them and choose a window syste
 user's own (matplotlibrc) are not applied.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg")
 
-_METADATA = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
+METADATA = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 """What matplotlib would write of the day and its own version."""
 
 _LINES = {
@@ -48,19 +49,34 @@ def plot_coverage(report: Mapping[str, Any], path: str | Path) -> None:
     `report` as `releases.sampled.sample_statistics` gives it. The file appears when it is whole.
     Raises UsageError for an ending other than .png or .svg.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     check_plot_path(path)
     path = Path(path)
     ending = path.suffix.lower()
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams["svg.hashsalt"] = "progdata"
+    with plain_settings():
         figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
         _draw_coverage(figure, report)
         with atomic_file(path) as temporary:
-            figure.savefig(temporary, format=ending[1:], metadata=_METADATA[ending])
+            figure.savefig(temporary, format=ending[1:], metadata=METADATA[ending])
+
+
+@contextmanager
+def plain_settings() -> Iterator[None]:
+    """Within the block matplotlib has its own defaults, whatever the user's are."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["svg.hashsalt"] = "progdata"
+        yield
+
+
+def tidy_axes(axes: "Axes") -> None:
+    """A light grid behind what is drawn, and no frame above and to the right."""
+    axes.grid(color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_coverage(figure: "Figure", report: Mapping[str, Any]) -> None:
@@ -95,9 +111,7 @@ def _label_axes(axes: "Axes", report: Mapping[str, Any], longest: int) -> None:
     axes.set_ylim(-2, 102)
     axes.xaxis.set_major_locator(MultipleLocator(_tick_step(longest)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.grid(color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy_axes(axes)
 
 
 def _tick_step(longest: int) -> int:

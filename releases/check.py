@@ -74,11 +74,17 @@ def check(folder: Path | str, *, tokenizer: str | None = None) -> list[Violation
     recipe = lock.recipe
     laws = LawSettings(recipe.grammar(), recipe.seed, recipe.markers.rounding)
     build = _Build(path, lock, laws, _counter(lock, tokenizer))
-    broken = [*_check_declared(build)]
+    broken = check_files(path, lock)
     if any(violation.where.endswith((".parquet", REPORT)) for violation in broken):
         return broken  # what is damaged cannot be read row by row
     checks = (_check_conserved, _check_tables, _check_splits, _check_curated)
     return [*broken, *(violation for own in checks for violation in own(build))]
+
+
+def check_files(folder: Path, lock: LockFile) -> list[Violation]:
+    """The broken laws that bytes alone show: files that differ from the lock file, or are too
+    many or too few. No row is read."""
+    return [*_check_declared(folder, lock)]
 
 
 def _counter(lock: LockFile, spec: str | None) -> Counter:
@@ -95,10 +101,9 @@ def _counter(lock: LockFile, spec: str | None) -> Counter:
     return load_counter(found.path, fast)
 
 
-def _check_declared(build: _Build) -> Iterator[Violation]:
+def _check_declared(folder: Path, lock: LockFile) -> Iterator[Violation]:
     """Laws 7 and 8: the lock file names every file and its bytes, and nothing half-written lies
     about."""
-    lock, folder = build.lock, build.folder
     if declared_recipe(lock.recipe)[1] != lock.recipe_sha256:
         yield Violation("declared", LOCK_FILE, "recipe_sha256 is not the hash of the recipe")
     for name, record in lock.files.items():

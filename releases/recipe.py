@@ -178,8 +178,9 @@ _SECTIONS: dict[str, type[Section]] = {
 def load_recipe(path: str | None = None, **overrides: Any) -> Recipe:
     """The recipe in a YAML file, or the default one, with `overrides` that are not None on top.
 
-    `path` may also be the bare name of a recipe that comes with the package. Raises UsageError
-    that names the file and the field that is wrong.
+    `path` may also be the bare name of a recipe that comes with the package, or the lock file of a
+    build that is to be made again. Raises UsageError that names the file and the field that is
+    wrong.
     """
     content = _read_yaml(path) if path else {}
     for name, value in overrides.items():
@@ -225,6 +226,8 @@ def _read_yaml(path: str) -> dict[str, Any]:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
+    if isinstance(content, dict) and {"recipe", "recipe_sha256"} <= set(content):
+        content = content["recipe"]  # a lock file, whose build is to be made again
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected fields and values, found {type(content).__name__}")
     return content

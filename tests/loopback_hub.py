@@ -1,4 +1,4 @@
-"""A small read-only Hugging Face Hub on 127.0.0.1, for tests of the real clients.
+"""A small Hugging Face Hub on 127.0.0.1, over real git repositories, for tests of real clients.
 
     with LoopbackHub() as hub:
         sha = hub.add_dataset("org/name", {"data.jsonl": b'{"a": 1}'}, tag="v1.0.0")
@@ -7,126 +7,110 @@
 `huggingface_hub` reads `HF_ENDPOINT` once, at import, so a client is a process of its own.
 `load_dataset` without a revision (or at "main") also looks up `datasets-server.127.0.0.1`, a name
 that this hub cannot answer for: load at a commit or a tag.
+
+As a program, `python tests/loopback_hub.py --folder DIR` prints its endpoint and token as one line
+of JSON, and serves the repositories kept in DIR until it is killed.
 """
 
-import hashlib
+import argparse
 import json
 import os
+import random
 import re
+import string
+import tempfile
 import threading
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import cache, partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from typing import Self
 
-import yaml
+from hub_blobs import BlobStore
+from hub_faults import Fault, FaultCounter
+from hub_git import Commit, Entry, GitRepo, sha256_of
+from hub_routes import route
+from hub_server import Answer, HubHandler, HubServer, RefusedError, Request, json_answer
+from hub_writing import LFS_SUFFIXES, REPO_NAME, Changes, goes_to_lfs
+
+__all__ = ["LFS_SUFFIXES", "Fault", "HubCommit", "LoopbackHub", "sha256"]
 
 Files = dict[str, bytes]
-Form = dict[str, list[str]]
 
-FIRST_COMMIT = datetime(2026, 1, 1, tzinfo=UTC)
-LFS_SUFFIXES = (".parquet", ".arrow", ".safetensors", ".bin", ".gz", ".zst")
 OUTSIDE_SETTINGS = re.compile(r"HF_|HUGGING|.*_PROXY$", re.IGNORECASE)
 
-API = re.compile(
-    r"/api/(datasets|models)/([^/]+(?:/[^/]+)??)"
-    r"(?:/(revision|refs|tree|paths-info)(?:/([^/]+)(?:/(.+))?)?)?"
-)
-RESOLVE = re.compile(r"/(datasets/)?([^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)")
+sha256 = sha256_of
 
 
 @dataclass(frozen=True)
-class Commit:
-    """All files of a repository at one commit."""
+class HubCommit:
+    """A commit as a test sees it: `files` is the sha256 of each file's content."""
 
     sha: str
-    parent: "Commit | None"
     title: str
-    date: str
-    files: Files
+    files: dict[str, str]
 
 
-@dataclass
-class Repo:
-    """Commits by sha, and the branches and tags that point at them."""
+@dataclass(frozen=True)
+class HubRepo:
+    """A repository of "datasets" or "models"."""
 
+    kind: str
     repo_id: str
-    commits: dict[str, Commit] = field(default_factory=dict[str, Commit])
-    branches: dict[str, str] = field(default_factory=dict[str, str])
-    tags: dict[str, str] = field(default_factory=dict[str, str])
+    git: GitRepo
 
-    def commit(self, files: Files, branch: str) -> Commit:
-        """Make `files`, a whole tree, the new head of `branch`."""
-        parent = self.commits.get(self.branches.get(branch) or self.branches.get("main", ""))
-        key = f"{self.repo_id} {parent and parent.sha} {tree_oid(files)}"
-        commit = Commit(
-            sha=hashlib.sha1(key.encode()).hexdigest(),
-            parent=parent,
-            title=f"Commit {len(self.commits) + 1}",
-            date=f"{FIRST_COMMIT + timedelta(minutes=len(self.commits)):%Y-%m-%dT%H:%M:%S.000Z}",
-            files=dict(files),
-        )
-        self.commits[commit.sha] = commit
-        self.branches[branch] = commit.sha
-        self.branches.setdefault("main", commit.sha)
-        return commit
+    @property
+    def private(self) -> bool:
+        return (self.git.folder / "private").exists()
 
-    def at(self, revision: str) -> Commit:
-        """The commit of a branch, a tag or a full sha; raises RefusedError(RevisionNotFound)."""
-        sha = self.branches.get(revision) or self.tags.get(revision) or revision
-        if sha not in self.commits:
-            raise RefusedError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return self.commits[sha]
-
-
-@dataclass(frozen=True)
-class Request:
-    method: str
-    path: str
-    query: Form
-    body: bytes
-    byte_range: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    body: bytes
-    headers: dict[str, str]
-
-
-class RefusedError(Exception):
-    """A request that the Hub answers with an error code."""
-
-    def __init__(self, status: int, code: str, message: str, **headers: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = {"X-Error-Code": code, "X-Error-Message": message, **headers}
+    def make_private(self) -> None:
+        (self.git.folder / "private").touch()
 
 
 class LoopbackHub:
-    """Serves the repositories added to it while its `with` block lasts.
+    """Serves the repositories in `folder` while its `with` block lasts.
 
+    folder: where the repositories and LFS blobs are kept, and found again by a later hub; by
+        default a temporary one, that goes when the block ends.
+    token, read_only_token: may write, or only read private repositories.
     requests: what was asked, as "METHOD /path?query", in order of arrival.
+    uploads: the sha256 of every LFS blob that arrived whole, in order; twice if it came twice.
+    faults: see `hub_faults.Fault`; may be changed at any time.
     fail_next: text found in such a line -> statuses to answer, one for each request with that text,
         e.g. `hub.fail_next["GET /datasets/"] = [500, 429]`.
-    page_size: entries on one page of a tree listing.
+    on_request: called with the line of each request that arrived whole, before anything is done for
+        it; of an upload (PUT), before its body is read. It may commit something of its own, or end
+        the client. The request is then still carried out (see `wait_until_idle`), unless it raises
+        a ConnectionError: that closes the connection with nothing done.
+    page_size: entries on one page of a listing.
+    list_tag_objects: list an annotated tag with the sha of its tag object, not of its commit.
     """
 
-    def __init__(self) -> None:
+    user = "loopback"
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.folder = folder or Path(self._temporary.name)
+        self.blobs = BlobStore(self.folder / "lfs")
+        self.token = made_up_token()
+        self.read_only_token = made_up_token()
         self.endpoint = ""
         self.requests: list[str] = []
+        self.uploads: list[str] = []
+        self.faults: list[Fault] = []
         self.fail_next: dict[str, list[int]] = {}
+        self.on_request: Callable[[str], None] | None = None
         self.page_size = 1000
-        self._repos: dict[tuple[str, str], Repo] = {}
+        self.list_tag_objects = False
+        self._counter = FaultCounter()
+        self._repos: dict[tuple[str, str], HubRepo] = {}
         self._lock = threading.Lock()
+        self._at_work = 0
+        self._done = threading.Condition()
 
     def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(HubHandler, self))
+        self._server = HubServer(("127.0.0.1", 0), partial(HubHandler, self))
         threading.Thread(target=self._server.serve_forever, args=(0.02,)).start()
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         return self
@@ -134,6 +118,7 @@ class LoopbackHub:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+        self._temporary.cleanup()
 
     def add_dataset(
         self, repo_id: str, files: Files, *, revision: str = "main", tag: str | None = None
@@ -150,256 +135,164 @@ class LoopbackHub:
         """The same as `add_dataset`, for a model repository."""
         return self._add("models", repo_id, files, revision, tag)
 
-    def client_env(self, home: Path) -> dict[str, str]:
-        """Environment of a client process that talks to this hub only and caches under `home`."""
+    def client_env(self, home: Path, token: str | None = None) -> dict[str, str]:
+        """Environment of a client process that talks to this hub only and caches under `home`.
+
+        token: by default the one that may write; "" for a client that has none.
+        """
         ours = {name: v for name, v in os.environ.items() if not OUTSIDE_SETTINGS.match(name)}
-        return ours | {
-            "HF_ENDPOINT": self.endpoint,
-            "HF_HOME": str(home),
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # else `datasets` sends a HEAD to s3.amazonaws.com
+        token = self.token if token is None else token
+        return (
+            ours
+            | {
+                "HF_ENDPOINT": self.endpoint,
+                "HF_HOME": str(home),
+                "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+                "HF_HUB_DISABLE_TELEMETRY": "1",
+                "HF_HUB_DISABLE_XET": "1",
+                "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # else `datasets` asks s3.amazonaws.com
+            }
+            | ({"HF_TOKEN": token} if token else {})
+        )
+
+    def history(
+        self, repo_id: str, revision: str = "main", *, kind: str = "datasets"
+    ) -> list[HubCommit]:
+        """The commits of a branch, a tag or a sha, newest first."""
+        repo = self.repo(kind, repo_id).git
+        return [self._as_seen(repo, c) for c in repo.history(found(repo, revision))]
+
+    def tags(self, repo_id: str, *, kind: str = "datasets") -> dict[str, str]:
+        """The commit that each tag points at, through a tag object if there is one."""
+        return {name: ref.commit for name, ref in self.repo(kind, repo_id).git.tags().items()}
+
+    def files(self, repo_id: str, revision: str = "main", *, kind: str = "datasets") -> Files:
+        """The content of every file at a branch, a tag or a sha."""
+        repo = self.repo(kind, repo_id).git
+        entries = found(repo, revision).files()
+        in_git = repo.read_blobs(entry.oid for entry in entries if entry.lfs is None)
+        return {
+            entry.path: self.blobs.path(entry.lfs.sha256).read_bytes()
+            if entry.lfs
+            else in_git[entry.oid]
+            for entry in entries
         }
 
-    def answer(self, line: str, request: Request) -> Answer:
-        self.requests.append(line)
-        if status := self._planned_failure(line):
-            return json_answer({"error": f"Planned failure {status}"}, status=status)
+    def git_folder(self, repo_id: str, *, kind: str = "datasets") -> Path:
+        """The bare repository on disk."""
+        return self.folder / kind / f"{repo_id}.git"
+
+    def wait_until_idle(self, seconds: float = 10) -> None:
+        """Wait until no request is being carried out, e.g. of a client that was just killed."""
+        with self._done:
+            if not self._done.wait_for(lambda: self._at_work == 0, seconds):
+                raise TimeoutError(f"still at work after {seconds} s: {self.requests[-1]}")
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While a request is read, carried out and answered."""
+        with self._done:
+            self._at_work += 1
         try:
-            return self._route(request)
+            yield
+        finally:
+            with self._done:
+                self._at_work -= 1
+                self._done.notify_all()
+
+    def repo(self, kind: str, repo_id: str) -> HubRepo:
+        """A repository that is there; raises RefusedError(RepoNotFound)."""
+        with self._lock:
+            if (kind, repo_id) not in self._repos:
+                folder = self.git_folder(repo_id, kind=kind)
+                if not REPO_NAME.fullmatch(repo_id) or not folder.is_dir():
+                    raise RefusedError(404, "RepoNotFound", "Repository not found")
+                self._repos[kind, repo_id] = HubRepo(kind, repo_id, GitRepo(folder))
+            return self._repos[kind, repo_id]
+
+    def create(self, kind: str, repo_id: str, first: Changes, private: bool) -> HubRepo | None:
+        """A new repository, with one commit of `first`; None if there is one of this name."""
+        with self._lock:
+            repo = HubRepo(kind, repo_id, GitRepo(self.git_folder(repo_id, kind=kind)))
+            if repo.git.folder.is_dir():
+                return None
+            repo.git.create()
+            if private:
+                repo.make_private()
+            if first:
+                repo.git.commit("main", None, first, "initial commit")
+            self._repos[kind, repo_id] = repo
+        return repo
+
+    def role(self, authorization: str) -> str:
+        """ "write", "read", or "" without a token; raises RefusedError(401) for an unknown one."""
+        if not authorization:
+            return ""
+        roles = {f"Bearer {self.token}": "write", f"Bearer {self.read_only_token}": "read"}
+        if authorization not in roles:
+            raise RefusedError(401, "", "Invalid credentials in Authorization header")
+        return roles[authorization]
+
+    def arrived(self, line: str) -> Fault | None:
+        """Take note of a request; the fault that it meets."""
+        self.requests.append(line)
+        return self._counter.next(line, self.faults, self.fail_next)
+
+    def tell(self, line: str) -> None:
+        if self.on_request is not None:
+            self.on_request(line)
+
+    def answer(self, request: Request) -> Answer:
+        try:
+            return route(self, request)
         except RefusedError as refusal:
             return json_answer({"error": str(refusal)}, refusal.headers, refusal.status)
 
     def _add(self, kind: str, repo_id: str, files: Files, branch: str, tag: str | None) -> str:
-        repo = self._repos.setdefault((kind, repo_id), Repo(repo_id))
-        sha = repo.commit(files, branch).sha
-        if tag is not None:
-            repo.tags[tag] = sha
-        return sha
+        repo = (self.create(kind, repo_id, {}, private=False) or self.repo(kind, repo_id)).git
+        in_git = {
+            path: self.blobs.add(data).text() if goes_to_lfs(path, len(data)) else data
+            for path, data in files.items()
+        }
+        with repo.lock:
+            heads = repo.heads()
+            head = heads.get(branch) or heads.get("main")
+            parent = repo.commit_of(head.commit) if head else None
+            title = f"Commit {repo.count() + 1}"
+            commit = repo.commit(branch, parent, in_git, title, whole=True)
+            if not heads and branch != "main":
+                repo.set_ref("refs/heads/main", commit.sha)
+            if tag is not None:
+                repo.set_ref(f"refs/tags/{tag}", commit.sha)
+        return commit.sha
 
-    def _planned_failure(self, line: str) -> int | None:
-        with self._lock:
-            for text, statuses in self.fail_next.items():
-                if statuses and text in line:
-                    return statuses.pop(0)
-        return None
+    def _as_seen(self, repo: GitRepo, commit: Commit) -> HubCommit:
+        def content_sha256(entry: Entry) -> str:
+            return entry.lfs.sha256 if entry.lfs else sha256_of(in_git[entry.oid])
 
-    def _repo(self, kind: str, repo_id: str) -> Repo:
-        if (kind, repo_id) not in self._repos:
-            raise RefusedError(404, "RepoNotFound", "Repository not found")
-        return self._repos[kind, repo_id]
-
-    def _route(self, request: Request) -> Answer:
-        if found := API.fullmatch(request.path):
-            kind, repo_id, action, revision, path = found.groups("")
-            repo = self._repo(kind, repo_id)
-            return self._api(request, repo, action, unquote(revision) or "main", unquote(path))
-        if (found := RESOLVE.fullmatch(request.path)) and request.method in ("GET", "HEAD"):
-            prefix, repo_id, revision, path = found.groups()
-            repo = self._repo("datasets" if prefix else "models", repo_id)
-            return resolve(repo.at(unquote(revision)), unquote(path), request.byte_range)
-        raise RefusedError(501, "NotServed", f"LoopbackHub has no {request.method} {request.path}")
-
-    def _api(self, request: Request, repo: Repo, action: str, rev: str, path: str) -> Answer:
-        match request.method, action:
-            case "GET", "" | "revision":
-                return json_answer(repo_info(repo, repo.at(rev), is_true(request.query, "blobs")))
-            case "GET", "refs":
-                return json_answer(repo_refs(repo))
-            case "GET", "tree":
-                return self._tree(request, repo.at(rev), path)
-            case "POST", "paths-info":
-                return json_answer(paths_info(repo.at(rev), parse_qs(request.body.decode())))
-            case _:
-                raise RefusedError(
-                    501, "NotServed", f"LoopbackHub has no {request.method} {action}"
-                )
-
-    def _tree(self, request: Request, commit: Commit, folder: str) -> Answer:
-        query = request.query
-        expand = is_true(query, "expand")
-        paths = tree_paths(commit.files, folder, is_true(query, "recursive"))
-        if folder and not paths:
-            raise no_entry(commit, folder)
-        start = int(query.get("cursor", ["0"])[0])
-        end = start + self.page_size
-        headers: dict[str, str] = {}
-        if end < len(paths):
-            following = urlencode({**query, "cursor": end}, doseq=True)
-            headers["Link"] = f'<{self.endpoint}{request.path}?{following}>; rel="next"'
-        return json_answer([entry(commit, path, expand) for path in paths[start:end]], headers)
+        in_git = repo.read_blobs(entry.oid for entry in commit.files() if entry.lfs is None)
+        files = {entry.path: content_sha256(entry) for entry in commit.files()}
+        return HubCommit(commit.sha, commit.title, files)
 
 
-class HubHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def __init__(self, hub: LoopbackHub, *args: Any) -> None:
-        self.hub = hub
-        super().__init__(*args)
-
-    def handle(self) -> None:
-        with suppress(ConnectionError):
-            super().handle()
-
-    def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        url = urlsplit(self.path)
-        byte_range = self.headers.get("Range", "")
-        request = Request(self.command, url.path, parse_qs(url.query), body, byte_range)
-        answer = self.hub.answer(f"{self.command} {self.path}", request)
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer.body)
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_POST(self) -> None:
-        self.do_GET()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-def json_answer(value: Any, headers: dict[str, str] | None = None, status: int = 200) -> Answer:
-    headers = {"Content-Type": "application/json", **(headers or {})}
-    return Answer(status, json.dumps(value, default=str).encode(), headers)
-
-
-def no_entry(commit: Commit, path: str) -> RefusedError:
-    return RefusedError(404, "EntryNotFound", f"No entry {path}", **{"X-Repo-Commit": commit.sha})
-
-
-def is_true(query: Form, name: str) -> bool:
-    return query.get(name, [""])[-1].lower() in ("true", "1")
-
-
-@cache
-def blob_oid(data: bytes) -> str:
-    """Git's own blob id, which is also the ETag of a file outside LFS."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-@cache
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def tree_oid(files: Files) -> str:
-    listing = "".join(f"{path} {blob_oid(data)}\n" for path, data in sorted(files.items()))
-    return hashlib.sha1(listing.encode()).hexdigest()
-
-
-def under(files: Files, path: str) -> Files:
-    """The file `path`, or all files of the folder `path`."""
-    return {p: data for p, data in files.items() if p == path or p.startswith(f"{path}/")}
-
-
-def tree_paths(files: Files, folder: str, recursive: bool) -> list[str]:
-    """Files and folders below `folder`, which is "" for the root."""
-    prefix = f"{folder}/" if folder else ""
-    found: set[str] = set()
-    for path in files:
-        if path.startswith(prefix):
-            parts = path.removeprefix(prefix).split("/")
-            depth = len(parts) if recursive else 1
-            found.update(prefix + "/".join(parts[:end]) for end in range(1, depth + 1))
-    return sorted(found)
-
-
-def last_change(commit: Commit, path: str) -> Commit:
-    while commit.parent and under(commit.parent.files, path) == under(commit.files, path):
-        commit = commit.parent
+def found(repo: GitRepo, revision: str) -> Commit:
+    commit = repo.find(revision)
+    if commit is None:
+        raise KeyError(f"no revision {revision} in {repo.folder}")
     return commit
 
 
-def entry(commit: Commit, path: str, expand: bool) -> dict[str, Any]:
-    """One item of a tree listing; with `expand`, also the commit that last changed it."""
-    data = commit.files.get(path)
-    if data is None:
-        item: dict[str, Any] = {"type": "directory", "oid": tree_oid(under(commit.files, path))}
-    else:
-        item = {"type": "file", "size": len(data), "oid": blob_oid(data)}
-        if path.endswith(LFS_SUFFIXES):
-            item["lfs"] = {"oid": sha256(data), "size": len(data), "pointerSize": 134}
-    if expand:
-        changed = last_change(commit, path)
-        item["lastCommit"] = {"id": changed.sha, "title": changed.title, "date": changed.date}
-    return {"path": path, **item}
+def made_up_token() -> str:
+    return "hf_" + "".join(random.SystemRandom().choices(string.ascii_letters, k=34))
 
 
-def paths_info(commit: Commit, form: Form) -> list[dict[str, Any]]:
-    wanted = [path for path in form.get("paths", []) if under(commit.files, path)]
-    return [entry(commit, path, is_true(form, "expand")) for path in wanted]
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serve a loopback hub until killed.")
+    parser.add_argument("--folder", type=Path, required=True, help="where its data is kept")
+    with LoopbackHub(parser.parse_args().folder) as hub:
+        print(json.dumps({"endpoint": hub.endpoint, "token": hub.token}), flush=True)
+        threading.Event().wait()
 
 
-def repo_refs(repo: Repo) -> dict[str, Any]:
-    listed = {
-        folder: [
-            {"name": name, "ref": f"refs/{folder}/{name}", "targetCommit": sha}
-            for name, sha in refs.items()
-        ]
-        for folder, refs in (("heads", repo.branches), ("tags", repo.tags))
-    }
-    return {"branches": listed["heads"], "tags": listed["tags"], "converts": []}
-
-
-def repo_info(repo: Repo, commit: Commit, blobs: bool) -> dict[str, Any]:
-    return {
-        "id": repo.repo_id,
-        "sha": commit.sha,
-        "lastModified": commit.date,
-        "private": False,
-        "gated": False,
-        "cardData": front_matter(commit.files.get("README.md", b"").decode()),
-        "siblings": [sibling(*item, blobs) for item in sorted(commit.files.items())],
-    }
-
-
-def front_matter(readme: str) -> dict[str, Any] | None:
-    found = re.match(r"---\n(.*?)\n---\s", readme, re.DOTALL)
-    return yaml.safe_load(found[1]) if found else None
-
-
-def sibling(path: str, data: bytes, blobs: bool) -> dict[str, Any]:
-    item: dict[str, Any] = {"rfilename": path}
-    if blobs:
-        item |= {"size": len(data), "blobId": blob_oid(data)}
-        if path.endswith(LFS_SUFFIXES):
-            item["lfs"] = {"sha256": sha256(data), "size": len(data), "pointerSize": 134}
-    return item
-
-
-def resolve(commit: Commit, path: str, byte_range: str) -> Answer:
-    """A file's bytes. LFS files are served here too, where the Hub redirects to a CDN."""
-    data = commit.files.get(path)
-    if data is None:
-        raise no_entry(commit, path)
-    headers = {
-        "Content-Type": "application/octet-stream",
-        "X-Repo-Commit": commit.sha,
-        "ETag": f'"{blob_oid(data)}"',
-    }
-    if path.endswith(LFS_SUFFIXES):
-        headers |= {"X-Linked-Etag": f'"{sha256(data)}"', "X-Linked-Size": str(len(data))}
-    return part_of(data, byte_range, headers)
-
-
-def part_of(data: bytes, byte_range: str, headers: dict[str, str]) -> Answer:
-    """The bytes that a Range header asks for: "bytes=2-5", "bytes=2-" or "bytes=-5"."""
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", byte_range)
-    if found is None or found.groups() == ("", ""):
-        return Answer(200, data, headers)
-    first, last = found.groups()
-    start = int(first) if first else max(len(data) - int(last), 0)
-    end = min(int(last) + 1, len(data)) if first and last else len(data)
-    if start >= end:
-        return Answer(416, b"", headers | {"Content-Range": f"bytes */{len(data)}"})
-    sent = f"bytes {start}-{end - 1}/{len(data)}"
-    return Answer(206, data[start:end], headers | {"Content-Range": sent})
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Releases on the Hugging Face Hub: one commit and one annotated tag each, in a dataset repository.
+
+The client retries uploads by itself; commits, tags and reads are retried here (facts.md 8.10).
+A commit whose answer was lost stands all the same: the head says so, and is looked at before any
+second try. The token is the client's own (`hf auth login` or HF_TOKEN); it is never read here.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.retries import delay
+from progdata.releases.hub_errors import (
+    is_absent,
+    is_conflict,
+    is_stale,
+    is_unreachable,
+    setback_of_hub,
+    told,
+)
+from progdata.releases.lockfile import FileRecord, LockFile, parse_lock
+from progdata.releases.registry import Draft, Head, Release, StaleParentError, unknown_version
+from progdata.releases.verified_files import sha256_file
+from progdata.releases.versions import Version, version_of_tag
+from progdata.releases.workspace import LOCK_FILE
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+TRIES = 6
+"""Of a call to the Hub; with the usual backoff they span about a minute."""
+
+T = TypeVar("T")
+
+
+class HubRegistry:
+    """Releases in dataset repositories of the Hub (or of the server that HF_ENDPOINT names)."""
+
+    where = "the Hub"
+
+    @cached_property
+    def _api(self) -> "HfApi":
+        from huggingface_hub import HfApi
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
+        return HfApi()
+
+    def versions(self, name: str) -> list[Version]:
+        """The versions that have a tag; those of the cache where the Hub cannot be reached."""
+        try:
+            refs = self._call(name, lambda: self._api.list_repo_refs(name, repo_type="dataset"))
+        except _AbsentError:
+            return []
+        except _UnreachableError:
+            known = self._cached_versions(name)
+            if not known:
+                raise
+            return known
+        return sorted(v for v in (version_of_tag(tag.name) for tag in refs.tags) if v)
+
+    def find(self, name: str, version: Version) -> Release:
+        """A published release. Raises UsageError where there is none of this version."""
+        try:
+            path = self._download(name, LOCK_FILE, version.tag)
+        except _AbsentError as error:
+            raise unknown_version(self, name, version) from error
+        return Release(name, version, _commit_of(path, LOCK_FILE))
+
+    def fetch(self, release: Release, file: str, *, again: bool = False) -> Path:
+        """The path to a file in the client's cache."""
+        try:
+            return self._download(release.name, file, release.commit, again=again)
+        except _AbsentError as error:
+            raise ProgdataError(f"{release}: {file} is not in {self.where}") from error
+
+    def date(self, release: Release) -> str:
+        """When its commit was made."""
+        commits = self._call(
+            release.name,
+            lambda: self._api.list_repo_commits(
+                release.name, repo_type="dataset", revision=release.commit
+            ),
+        )
+        return commits[0].created_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def head(self, name: str) -> Head:
+        """The head of `main`."""
+        try:
+            info = self._call(name, lambda: self._api.dataset_info(name, revision="main"))
+        except _AbsentError:
+            return Head(None)
+        assert info.sha is not None
+        try:
+            path = self._download(name, LOCK_FILE, info.sha)
+        except _AbsentError:
+            return Head(info.sha)
+        lock: LockFile | None = None
+        with suppress(ProgdataError):  # a file of somebody else's under this name
+            lock = parse_lock(path.read_bytes(), path)
+        return Head(info.sha, lock, sha256_file(path))
+
+    def create(self, name: str, *, private: bool) -> None:
+        """Make the repository unless it is there."""
+        self._call(
+            name,
+            lambda: self._api.create_repo(
+                name, repo_type="dataset", private=private or None, exist_ok=True
+            ),
+        )
+        if private and not self._call(name, lambda: self._api.dataset_info(name)).private:
+            raise UsageError(
+                f"{name}: is there already and is public; make it private in its settings, or "
+                "leave --private out"
+            )
+
+    def commit(self, draft: Draft, parent: str | None) -> str:
+        """Upload what is large, then make one commit; a commit whose answer was lost is found."""
+        for tried in itertools.count(1):
+            try:
+                return self._commit_once(draft, parent)
+            except ProgdataError:
+                raise
+            except Exception as error:  # the client and its transport raise many kinds
+                head = self.head(draft.name)
+                if head.lock_sha256 == draft.lock_sha256 and head.commit:
+                    return head.commit
+                if head.commit != parent or is_stale(error):
+                    raise StaleParentError(draft.name, head.commit) from error
+                self._wait_or_raise(draft.name, error, tried)
+        raise AssertionError
+
+    def tag(self, draft: Draft, commit: str) -> None:
+        """Make the annotated tag; one that is there already must be of this commit."""
+        name, tag = draft.name, draft.version.tag
+
+        def make() -> None:
+            try:
+                self._api.create_tag(
+                    name,
+                    repo_type="dataset",
+                    tag=tag,
+                    tag_message=draft.message,
+                    revision=commit,
+                )
+            except Exception as error:
+                if not is_conflict(error):
+                    raise
+
+        self._call(name, make)
+        holds = self._call(name, lambda: self._api.dataset_info(name, revision=tag)).sha
+        if holds != commit:
+            raise ProgdataError(
+                f"{name}: the tag {tag} is of commit {str(holds)[:12]}, not of {commit[:12]}: "
+                "somebody else released this version; publish as a higher one"
+            )
+
+    def _commit_once(self, draft: Draft, parent: str | None) -> str:
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        additions: list[CommitOperationAdd] = []
+        records = {**draft.lock.files, LOCK_FILE: _record_of_lock(draft)}
+        for name, content in draft.files.items():
+            addition = CommitOperationAdd(name, content)
+            if addition.upload_info.sha256.hex() != records[name].sha256:
+                raise ProgdataError(
+                    f"{content if isinstance(content, Path) else name}: changed while it was being "
+                    "published; nothing was published"
+                )
+            additions.append(addition)
+        deletions = [CommitOperationDelete(name, is_folder=False) for name in draft.removed]
+        self._api.preupload_lfs_files(
+            draft.name, additions, repo_type="dataset", revision="main", free_memory=False
+        )
+        made = self._api.create_commit(
+            draft.name,
+            [*additions, *deletions],
+            commit_message=draft.message,
+            repo_type="dataset",
+            revision="main",
+            parent_commit=parent,
+        )
+        return made.oid
+
+    def _download(self, name: str, file: str, revision: str, *, again: bool = False) -> Path:
+        from huggingface_hub import hf_hub_download
+
+        return Path(
+            self._call(
+                name,
+                lambda: hf_hub_download(
+                    name, file, repo_type="dataset", revision=revision, force_download=again
+                ),
+            )
+        )
+
+    def _cached_versions(self, name: str) -> list[Version]:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        refs = Path(HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs"
+        found = [version_of_tag(path.name) for path in refs.glob("v*")]
+        return sorted(version for version in found if version)
+
+    def _call(self, name: str, attempt: Callable[[], T]) -> T:
+        """What a call gives; tried again where what went wrong may pass."""
+        for tried in itertools.count(1):
+            try:
+                return attempt()
+            except Exception as error:
+                if is_absent(error):
+                    raise _AbsentError(told(name, error)) from error
+                self._wait_or_raise(name, error, tried)
+        raise AssertionError
+
+    def _wait_or_raise(self, name: str, error: Exception, tried: int) -> None:
+        setback = setback_of_hub(error)
+        if not setback.passing or tried >= TRIES:
+            kind = _UnreachableError if is_unreachable(error) else ProgdataError
+            raise kind(told(name, error, tried)) from error
+        time.sleep(delay(tried, setback))
+
+
+class _AbsentError(ProgdataError):
+    """There is no such repository, revision or file, or it is not shown to this user."""
+
+
+class _UnreachableError(ProgdataError):
+    """No answer came from the Hub."""
+
+
+def _commit_of(path: Path, file: str) -> str:
+    """The commit that a file of the cache is of: the folder of its snapshot is named by it."""
+    return path.parents[len(Path(file).parts) - 1].name
+
+
+def _record_of_lock(draft: Draft) -> FileRecord:
+    content: Any = draft.files[LOCK_FILE]
+    return FileRecord(bytes=len(content), sha256=draft.lock_sha256)

@@ -1,0 +1,234 @@
+"""`progdata pull`: the files of a release, each proved by its sha256 before anything is done with
+them. Nothing of a release is ever run."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.nearest import did_you_mean
+from progdata.releases.display import Display, Silent
+from progdata.releases.lockfile import LockFile
+from progdata.releases.registries import HUB, find_registry, find_release
+from progdata.releases.registry import Registry, Release
+from progdata.releases.release_record import read_record
+from progdata.releases.verified_files import (
+    Copy,
+    MismatchError,
+    copy_verified,
+    fetch_verified,
+    open_release,
+    sha256_file,
+)
+from progdata.releases.versions import parse_release
+from progdata.releases.workspace import LOCK_FILE
+
+TRANSFERS = 8
+"""Files that are fetched at the same time, as by the Hub's client."""
+
+WITH_ANY_DATA = ("README.md", "special_tokens.json")
+"""Files that come with any part of a release, beside the lock file."""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A release, or a part of one, whose files are here and proved."""
+
+    release: Release
+    registry: str
+    lock: LockFile
+    lock_sha256: str
+    folder: Path
+    paths: dict[str, Path]  # by the name in the release
+
+    def data_files(self, variant: str) -> dict[str, list[str]]:
+        """The paths of a variant's tables, by split, in order."""
+        found: dict[str, list[str]] = {}
+        for name in sorted(self.paths):
+            if _variant_of(name) == variant:
+                found.setdefault(_split_of(name), []).append(str(self.paths[name]))
+        return {split: found[split] for split in self.lock.splits if split in found}
+
+    def report(self) -> dict[str, Any]:
+        """What was pulled, as plain values."""
+        variants = [
+            own.name for own in self.lock.recipe.build_variants() if self.data_files(own.name)
+        ]
+        default = default_variant(self.lock)
+        return {
+            "name": self.release.name,
+            "version": str(self.release.version),
+            "commit": self.release.commit,
+            "registry": self.registry,
+            "folder": str(self.folder),
+            "variants": variants,
+            "variant": default if default in variants else next(iter(variants), None),
+            "splits": [
+                s for s in self.lock.splits if any(s in self.data_files(v) for v in variants)
+            ],
+            "files": len(self.paths),
+            "bytes": sum(self.lock.files[name].bytes for name in self.paths),
+            "lock_sha256": self.lock_sha256,
+        }
+
+
+def pull(
+    spec: str,
+    *,
+    variants: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    out: Path | str | None = None,
+    source: str = HUB,
+    record: Path | str | None = None,
+    display: Display | None = None,
+) -> Pulled:
+    """Fetch the release `spec` (org/name@1.2.0 or org/name@latest), or the named variants and
+    splits of it, from the Hub or from the folder of a local registry (`source`).
+
+    The files stay in the cache, from which they are read without a network, or are copied into
+    `out`. `record` is a file that says what the lock file's sha256 must be. Raises UsageError
+    where there is no such release, variant or split or `out` holds something else, ProgdataError
+    that names the file whose bytes are not those that were published.
+    """
+    shown = display or Silent()
+    registry, release, copy = find_copy(spec, source)
+    if record is not None:
+        _check_record(copy, release, Path(record))
+    wanted = wanted_files(copy.lock, variants, splits)
+    shown.stage(f"pulling {release}: {len(wanted)} files")
+    if out is None:
+        lock_path = registry.fetch(release, LOCK_FILE)
+        paths = _each(wanted, lambda own: fetch_verified(registry, release, own, _sha(copy, own)))
+        return Pulled(release, registry.where, copy.lock, copy.lock_sha256, lock_path.parent, paths)
+    folder = Path(out)
+    _refuse_others(folder, copy, wanted)
+    paths = _each(wanted, lambda own: _place(registry, release, own, _sha(copy, own), folder))
+    _place(registry, release, LOCK_FILE, copy.lock_sha256, folder)
+    return Pulled(release, registry.where, copy.lock, copy.lock_sha256, folder, paths)
+
+
+def find_copy(spec: str, source: str) -> tuple[Registry, Release, Copy]:
+    """The release `spec` in a registry, and its lock file. Raises ProgdataError where what the
+    version names is no release of that version."""
+    name, version = parse_release(spec)
+    registry = find_registry(source)
+    release = find_release(registry, name, version)
+    copy = open_release(registry, release)
+    own = copy.lock.release
+    if own is None or own.version != str(release.version):
+        holds = f"release {own.version}" if own else "a build that was never released"
+        raise ProgdataError(f"{release}: its files are those of {holds}; somebody moved the tag")
+    return registry, release, copy
+
+
+def wanted_files(
+    lock: LockFile, variants: Sequence[str] | None, splits: Sequence[str] | None
+) -> list[str]:
+    """The names of the files that hold these variants and splits; of all where none is named.
+
+    Raises UsageError for a variant or split that the release does not have.
+    """
+    known = [own.name for own in lock.recipe.build_variants()]
+    _refuse_unknown("variant", variants, known)
+    _refuse_unknown("split", splits, list(lock.splits))
+    if not variants and not splits:
+        return list(lock.files)
+    return [
+        name
+        for name in lock.files
+        if name in WITH_ANY_DATA
+        or (
+            name.startswith("data/")
+            and _variant_of(name) in (variants or known)
+            and _split_of(name) in (splits or lock.splits)
+        )
+    ]
+
+
+def default_variant(lock: LockFile) -> str:
+    """The variant that is read where none is named: clean, or the first one of the recipe."""
+    names = [own.name for own in lock.recipe.build_variants()]
+    return "clean" if "clean" in names else names[0]
+
+
+def _variant_of(name: str) -> str:
+    parts = name.split("/")
+    return parts[1] if len(parts) == 3 and parts[0] == "data" else ""
+
+
+def _split_of(name: str) -> str:
+    return name.split("/")[-1].split("-")[0]
+
+
+def _refuse_unknown(what: str, asked: Sequence[str] | None, known: list[str]) -> None:
+    for own in asked or ():
+        if own not in known:
+            raise UsageError(
+                f"no {what} {own!r} in this release{did_you_mean(own, known)}; it has: "
+                f"{', '.join(known)}"
+            )
+
+
+def _check_record(copy: Copy, release: Release, record: Path) -> None:
+    """Refuse a release that is not the one that was recorded."""
+    note = read_record(record)
+    if (note.name, note.version) != (release.name, str(release.version)):
+        raise UsageError(f"{record}: is the record of {note.name}@{note.version}, not of {release}")
+    if note.lock_sha256 != copy.lock_sha256:
+        raise ProgdataError(
+            f"{release}: the sha256 of its {LOCK_FILE} is {copy.lock_sha256[:12]}, {record} says "
+            f"{note.lock_sha256[:12]}: this is not the release that was recorded"
+        )
+
+
+def _sha(copy: Copy, name: str) -> str:
+    return copy.lock.files[name].sha256
+
+
+def _each(names: list[str], work: Any) -> dict[str, Path]:
+    """What `work` gives for each name; several at a time."""
+    with _cancelling(ThreadPoolExecutor(TRANSFERS)) as pool:
+        return dict(zip(names, pool.map(work, names), strict=True))
+
+
+@contextmanager
+def _cancelling(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """A pool that drops what has not begun when the block fails."""
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _refuse_others(folder: Path, copy: Copy, wanted: list[str]) -> None:
+    """Raise UsageError where a folder holds something else under a name that is to be written."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; name a folder with --out")
+    root = folder.resolve()
+    for name in [LOCK_FILE, *wanted]:
+        path = folder / name
+        if not path.parent.resolve().is_relative_to(root):
+            raise UsageError(f"{path}: leads out of {folder}; choose another --out")
+        if not (path.exists() or path.is_symlink()):
+            continue
+        expected = copy.lock_sha256 if name == LOCK_FILE else _sha(copy, name)
+        if path.is_symlink() or not path.is_file() or sha256_file(path) != expected:
+            raise UsageError(
+                f"{path}: is there already, and is not that of {copy.label}; choose another --out"
+            )
+
+
+def _place(registry: Registry, release: Release, name: str, sha256: str, folder: Path) -> Path:
+    """Put a file into a folder, verified while it is copied; a damaged cache is passed over."""
+    target = folder / name
+    if target.is_file():  # it was found to be the same
+        return target
+    try:
+        copy_verified(registry.fetch(release, name), target, sha256, f"{release}: {name}")
+    except MismatchError:
+        again = registry.fetch(release, name, again=True)
+        copy_verified(again, target, sha256, f"{release}: {name}")
+    return target

@@ -1,0 +1,109 @@
+"""Files of a release whose bytes are proved to be those that its lock file declares."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from progdata.builders.atomic import atomic_file
+from progdata.builders.errors import ProgdataError
+from progdata.releases.lockfile import LockFile, parse_lock, read_lock
+from progdata.releases.registry import Registry, Release
+from progdata.releases.workspace import LOCK_FILE
+
+CHUNK = 1 << 20
+
+
+class MismatchError(ProgdataError):
+    """The bytes of a file are not those that its lock file declares."""
+
+    def __init__(self, what: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"{what}: its sha256 is {found[:12]}, {LOCK_FILE} says {expected[:12]}: these are not "
+            "the bytes that were declared; nothing was taken from it"
+        )
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A build or a release to read: its lock file, and a path to each of its files.
+
+    `label` is how a message calls it. `path` fetches a file where it is not here yet; it raises
+    ProgdataError where the file is not what the lock file says.
+    """
+
+    label: str
+    lock: LockFile
+    lock_sha256: str
+    path: Callable[[str], Path]
+
+
+def open_folder(folder: Path) -> Copy:
+    """The build, or the pulled release, in a folder."""
+    lock = read_lock(folder)
+
+    def path(name: str) -> Path:
+        own = folder / name
+        if not own.is_file():
+            raise ProgdataError(f"{own}: {LOCK_FILE} names it; it is not there")
+        _verify(own, lock.files[name].sha256, str(own))
+        return own
+
+    return Copy(str(folder), lock, sha256_file(folder / LOCK_FILE), path)
+
+
+def open_release(registry: Registry, release: Release) -> Copy:
+    """A published release. Raises ProgdataError where it holds no lock file, or a strange one."""
+    lock_path = registry.fetch(release, LOCK_FILE)
+    try:
+        lock = parse_lock(lock_path.read_bytes(), f"{release}: {LOCK_FILE}")
+    except ProgdataError:  # the cache may be damaged
+        lock_path = registry.fetch(release, LOCK_FILE, again=True)
+        lock = parse_lock(lock_path.read_bytes(), f"{release}: {LOCK_FILE}")
+    return Copy(
+        str(release),
+        lock,
+        sha256_file(lock_path),
+        lambda name: fetch_verified(registry, release, name, lock.files[name].sha256),
+    )
+
+
+def fetch_verified(registry: Registry, release: Release, name: str, sha256: str) -> Path:
+    """A local path to a file of a release, verified. A damaged cache is passed over once.
+
+    Raises ProgdataError that names the file where its bytes are not those that were published.
+    """
+    path = registry.fetch(release, name)
+    if sha256_file(path) == sha256:
+        return path
+    path = registry.fetch(release, name, again=True)
+    _verify(path, sha256, f"{release}: {name}")
+    return path
+
+
+def copy_verified(content: Path | bytes, target: Path, sha256: str, what: str) -> None:
+    """Write a file atomically, and only if its bytes have this sha256; else raise ProgdataError."""
+    digest = hashlib.sha256()
+    with (
+        atomic_file(target) as temporary,
+        temporary.open("wb") as out,
+        content.open("rb") if isinstance(content, Path) else BytesIO(content) as source,
+    ):
+        while chunk := source.read(CHUNK):
+            digest.update(chunk)
+            out.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise MismatchError(what, sha256, digest.hexdigest())
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file, read now."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(path: Path, sha256: str, what: str) -> None:
+    found = sha256_file(path)
+    if found != sha256:
+        raise MismatchError(what, sha256, found)
