@@ -33,7 +33,9 @@ def _label_rows(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "noisy labels beyond 0 and 100", _clipping(clipped), OPEN
     yield "rounding of a progress to its label", inline(recipe["markers"]["rounding"]), OPEN
     if any(own["mask_max"] for own in variants):
-        masks = ", ".join(f"0 to {own:g}" for own in sorted({v["mask_max"] for v in variants} - {0}))
+        masks = ", ".join(
+            f"0 to {own:g}" for own in sorted({v["mask_max"] for v in variants} - {0})
+        )
         yield (
             "mask",
             f"{masks}: flags in `masked`, drawn once, by a row's place in its split",
@@ -52,7 +54,11 @@ def _segment_rows(
     shown = code(own["name"]) + "".join(f", {inline(text)}" for text in settings.values())
     yield "segmenter", shown, "paragraphs by SaT; its model and threshold are left open"
     yield "shortest segment", _tokens(own["min_tokens"]), OPEN
-    yield "tokenizer", code(short_path(lock["tokenizer"]["spec"])), "that of DeepScaleR-1.5B-Preview"
+    yield (
+        "tokenizer",
+        code(short_path(lock["tokenizer"]["spec"])),
+        "that of DeepScaleR-1.5B-Preview",
+    )
     joint = recipe["progress"] == "joint"
     yield (
         "tokens of a segment",

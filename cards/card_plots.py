@@ -17,6 +17,7 @@ from progdata.cards.plots import METADATA, plain_settings, tidy_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
 PLOTS = {
     "plots/trace_lengths.png": "Lengths of the thinking, by split",
@@ -73,29 +74,28 @@ def _figure(width: float, height: float) -> Iterator[tuple["Figure", io.BytesIO]
 
 
 def _draw_lengths(lengths: Mapping[str, NDArray[np.int64]], tokenizer: str) -> bytes:
-    """Shares of a split's traces in bins of their length; on a logarithm where they differ much."""
+    """The traces of each split by their length, one split above the other; on a logarithm where
+    lengths differ much."""
     shown = {split: own for split, own in lengths.items() if len(own)}
     every = np.concatenate(list(shown.values()))
     low, high = max(int(every.min()), 1), int(every.max()) + 1
     wide = high / low > 20
-    edges = np.geomspace(low, high, 31) if wide else np.linspace(low, high, 31)
-    with _figure(8, 4.2) as (figure, buffer):
-        axes = figure.subplots()
-        for split, own in shown.items():
+    edges = np.geomspace(low, high, 41) if wide else np.linspace(low, high, 41)
+    with _figure(8, 1.3 + 1.7 * len(shown)) as (figure, buffer):
+        panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False).ravel().tolist()
+        for axes, (split, own) in zip(panels, shown.items(), strict=True):
             counts, _ = np.histogram(own, edges)
-            name = f"{split} ({len(own):,} traces)"
-            colour = COLOURS.get(split, _GREY)
-            axes.stairs(100 * counts / len(own), edges, color=colour, linewidth=1.8, label=name)
-            axes.stairs(100 * counts / len(own), edges, color=colour, alpha=0.15, fill=True)
-        if wide:
-            axes.set_xscale("log")
+            axes.stairs(counts, edges, color=COLOURS.get(split, _GREY), fill=True)
+            axes.set_title(f"{split}: {len(own):,} traces", fontsize=10, loc="left")
+            axes.yaxis.set_major_locator(_whole_numbers())
+            if wide:
+                axes.set_xscale("log")
+            _plain_numbers(axes)
+            tidy_axes(axes)
         unit = one_line(tokenizer.rstrip("/").rpartition("/")[2], 40)
-        axes.set_xlabel(f"Thinking tokens of a trace ({unit})", parse_math=False)
-        axes.set_ylabel("Share of the split's traces (%)")
-        axes.set_title(PLOTS["plots/trace_lengths.png"], loc="left", fontsize=13)
-        axes.legend(frameon=False)
-        _plain_numbers(axes)
-        tidy_axes(axes)
+        panels[-1].set_xlabel(f"Thinking tokens of a trace ({unit})", parse_math=False)
+        figure.supylabel("Traces", fontsize=11)
+        figure.suptitle(PLOTS["plots/trace_lengths.png"], x=0.01, ha="left", fontsize=13)
     return buffer.getvalue()
 
 
@@ -181,6 +181,12 @@ def _panels(
         for axes in grid[max(len(names) - columns, 0) : len(names)]:
             axes.xaxis.set_tick_params(labelbottom=True)
         yield figure, grid[: len(names)].tolist(), buffer
+
+
+def _whole_numbers() -> "Locator":
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=4, integer=True)
 
 
 def _plain_numbers(axes: "Axes") -> None:

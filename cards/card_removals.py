@@ -16,7 +16,9 @@ def answers_section(lock: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     """By what answers were graded, the verdicts, and which rows stayed."""
     verify = report["verify"]
     if not verify:
-        return "They were not checked: the recipe says `verify: off`. `verdict` is null in every row."
+        return (
+            "They were not checked: the recipe says `verify: off`. `verdict` is null in every row."
+        )
     keep = verify["keep"]
     kept = "all" if keep == "all" else ", ".join(code(own) for own in keep)
     total = max(sum(verify["verdicts"].values()), 1)
@@ -37,8 +39,8 @@ def answers_section(lock: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         f"Verdicts whose rows stay: {kept}.",
         "",
         f"Accuracy: {accuracy} of the {verify['decided']:,} answers that are correct, wrong or "
-        "missing. `gold_unparsable`, `timeout`, `error` and `ungraded` (no gold) say nothing of the "
-        "answer and are not counted.",
+        "missing. `gold_unparsable`, `timeout`, `error` and `ungraded` (no gold) say nothing of "
+        "the answer and are not counted.",
     ]
     if rows:
         lines += ["", markdown_table(["verdict", "rows that came to it", "share"], rows)]
@@ -85,11 +87,12 @@ def contamination_section(lock: Mapping[str, Any], report: Mapping[str, Any]) ->
             "The problems were not held against any benchmark. Before you measure on one, see "
             "`progdata decontaminate`."
         )
-    left = "were removed" if own["action"] == "remove" else "are still in it, and flagged here only"
+    left = "They were removed." if own["action"] == "remove" else "They are still in it."
     lines = [
         f"Every problem was held against the benchmarks below by the rule {code(own['profile'])}: "
         f"{own['flagged']:,} of {own['rows']:,} rows ({own['problems_flagged']:,} problems) hold "
-        f"text of one. They {left}. Rewordings that share no text are not found by this.",
+        f"text of one. {left if own['flagged'] else 'Nothing was removed.'} Rewordings that share "
+        "no text are not found by this.",
         "",
         markdown_table(
             ["benchmark", "which exactly", "items", "rows flagged"],
@@ -113,8 +116,8 @@ def _matches(matches: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         return
     yield ""
     yield (
-        f"The first {min(MATCHES, len(matches))} of {len(matches):,} matches; "
-        "`reports/build.json` has all."
+        f"The first {min(MATCHES, len(matches))} of {len(matches):,} matches, in the form in which "
+        "texts are compared; `reports/build.json` has all."
     )
     yield ""
     yield markdown_table(

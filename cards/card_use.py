@@ -22,10 +22,11 @@ def about(lock: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     marker = f"<{markers['tag']}>{markers['format'].replace('{label}', '37')}</{markers['tag']}>"
     variants = len(lock["recipe"]["variants"])
     return (
-        f"{report['rows_out']:,} reasoning traces of {report['problems']:,} problems, with progress "
-        f"markers, in {variants} {'variants' if variants != 1 else 'variant'}. After each segment of "
-        f"the thinking stands a marker such as {code(marker)}: the share of the thinking's tokens "
-        "that is written by then. It is data for models that say how far along they are."
+        f"{report['rows_out']:,} reasoning traces of {report['problems']:,} problems, with "
+        f"progress markers, in {variants} {'variants' if variants != 1 else 'variant'}. After each "
+        f"segment of the thinking stands a marker such as {code(marker)}: the share of the "
+        "thinking's tokens that is written by then. It is data for models that say how far along "
+        "they are."
     )
 
 
@@ -115,7 +116,7 @@ def rebuild_section(lock: Mapping[str, Any]) -> str:
             fence("\n".join(commands), info="bash"),
             "It needs:",
             "\n".join(needs),
-            f"Recipe: sha256 {code(lock['recipe_sha256'])}. Versions that made these bytes:",
+            f"Recipe: sha256 {code(lock['recipe_sha256'])}. Versions that were installed:",
             markdown_table(["package", "version"], versions),
         ]
     )
@@ -125,8 +126,8 @@ def citation_section(facts: CardFacts) -> str:
     """How to cite it, as the publisher says, and the paper whose setting it follows."""
     own = fence(facts.citation, info="bibtex") if facts.citation else "Of this dataset: not given."
     return (
-        f"{own}\n\nThe setting is that of: Hans Peter Lyngsøe Raaschou-Jensen, Constanza Fierro and "
-        "Anders Søgaard, *Real-Time Progress Prediction in Reasoning Language Models*, "
+        f"{own}\n\nThe setting is that of: Hans Peter Lyngsøe Raaschou-Jensen, Constanza Fierro "
+        "and Anders Søgaard, *Real-Time Progress Prediction in Reasoning Language Models*, "
         "[arXiv 2506.23274](https://arxiv.org/abs/2506.23274)."
     )
 
@@ -148,16 +149,17 @@ def _limits(lock: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]
             "no model's thinking."
         )
     if report["verify"]:
+        grader = code(report["verify"]["grader"])
         yield (
-            f"A verdict is what {code(report['verify']['grader'])} says of the final answer. It can be "
-            "mistaken, and says nothing of the steps before."
+            f"A verdict is what {grader} says of the final answer. It can be mistaken, and says "
+            "nothing of the steps before."
         )
     else:
         yield "No answer was checked: traces may end in wrong answers."
     if recipe["segmenter"]["name"] == "sat":
         yield (
-            "Segments were cut by a model; `progdata check` proves that they tile the text, not that "
-            "the model would cut there again."
+            "Segments were cut by a model; `progdata check` proves that they tile the text, not "
+            "that the model would cut there again."
         )
     if recipe["policies"]["cut_traces"] == "reject":
         yield "Traces that were cut off while thinking are not here, so very long ones are rarer."
@@ -175,10 +177,8 @@ def _unseen(report: Mapping[str, Any]) -> Iterator[str]:
     variant, own = next(iter(report["variants"].items()))
     context, shown = next(iter(own["contexts"].items()))
     if shown["markers"] is not None and shown["markers"] < 1:
-        yield (
-            f"A training context of {int(context):,} tokens shows {100 * shown['markers']:.1f} % of "
-            f"the markers of {code(variant)}, chiefly early ones."
-        )
+        share = f"{100 * shown['markers']:.1f} % of the markers of {code(variant)}"
+        yield f"A training context of {int(context):,} tokens shows {share}, chiefly early ones."
 
 
 def _word(text: str) -> str:

@@ -1,5 +1,5 @@
-"""`croissant.json`: what a build is, in Croissant 1.1 (JSON-LD), with the lineage that the file which
-the Hub generates lacks.
+"""`croissant.json`: what a build is, in Croissant 1.1 (JSON-LD), with the lineage that the file of
+the Hub's own making lacks.
 
 Every data file is named with its sha256; a record set a variant says how to read it. Sources, and
 what was done to them, are given in the terms of PROV (https://www.w3.org/TR/prov-o/).
@@ -256,7 +256,7 @@ def _activity(lock: Mapping[str, Any]) -> dict[str, Any]:
         "prov:label": "progdata build",
         "sc:description": f"segmenter {segmenter}; progdata build progdata.lock.json repeats it",
         "prov:wasAssociatedWith": _agent("progdata", lock["progdata"]),
-        "prov:used": used + [*_benchmarks(lock)],
+        "prov:used": [*used, *_benchmarks(lock)],
     }
 
 

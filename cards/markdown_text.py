@@ -21,7 +21,7 @@ _ENTITIES_INSIDE = re.compile(r":(?=\S)|(?<=www)\.", re.IGNORECASE)
 
 _BACKSLASHED = "\\`*_[]~"
 
-_AT_THE_START = re.compile(r"^(?:[#+=-]|\d+(?=[.)]))")
+_AT_THE_START = re.compile(r"^(?:[#+=-]|[0-9]+(?=[.)](?:\s|$)))")
 """What begins a heading, a rule or a list where it begins a line."""
 
 

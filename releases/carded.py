@@ -70,8 +70,9 @@ def card_files(
     """The files of a card by their names: README.md, croissant.json, the plots, and card.yaml where
     facts were given. Nothing is written.
 
-    Without `facts` those in the build are used, if it has any. With `release` the card says how that
-    is loaded. Plots that the lock file names are taken as they are, so that no row is read again.
+    Without `facts` those in the build are used, if it has any. With `release` the card says how
+    that is loaded. Plots that the lock file names are taken as they are: their rows are not read
+    again.
     """
     folder = Path(folder)
     facts = _facts_of(folder, lock) if facts is None else facts

@@ -40,6 +40,8 @@ from progdata.verifiers.verify_rows import check_verdicts
 
 REPORT = "reports/build.json"
 
+_MISSING = "the lock file names it; it is not there"
+
 SAME_COLUMNS = [*(own.name for own in TRACE_FIELDS), "prompt", "progress"]
 """Columns that are equal in all variants of a build (law 6)."""
 
@@ -74,7 +76,7 @@ def check(folder: Path | str, *, tokenizer: str | None = None) -> list[Violation
     recipe = lock.recipe
     laws = LawSettings(recipe.grammar(), recipe.seed, recipe.markers.rounding)
     build = _Build(path, lock, laws, _counter(lock, tokenizer))
-    broken = check_files(path, lock)
+    broken = [*_check_declared(path, lock)]
     if any(violation.where.endswith((".parquet", REPORT)) for violation in broken):
         return broken  # what is damaged cannot be read row by row
     checks = (_check_conserved, _check_tables, _check_splits, _check_curated)
@@ -82,9 +84,17 @@ def check(folder: Path | str, *, tokenizer: str | None = None) -> list[Violation
 
 
 def check_files(folder: Path, lock: LockFile) -> list[Violation]:
-    """The broken laws that bytes alone show: files that differ from the lock file, or are too
-    many or too few. No row is read."""
-    return [*_check_declared(folder, lock)]
+    """The broken laws that a look at the files shows: some are missing, or of another size, or too
+    many. Nothing is read."""
+    broken = [*_check_strangers(folder, lock)]
+    for name, record in lock.files.items():
+        path = folder / name
+        if not path.is_file():
+            broken.append(Violation("declared", name, _MISSING))
+        elif (found := path.stat().st_size) != record.bytes:
+            detail = f"{record.bytes} bytes are declared, {found} were found"
+            broken.append(Violation("declared", name, detail))
+    return broken
 
 
 def _counter(lock: LockFile, spec: str | None) -> Counter:
@@ -109,7 +119,7 @@ def _check_declared(folder: Path, lock: LockFile) -> Iterator[Violation]:
     for name, record in lock.files.items():
         path = folder / name
         if not path.is_file():
-            yield Violation("declared", name, "the lock file names it; it is not there")
+            yield Violation("declared", name, _MISSING)
             continue
         found = describe(path)
         if (found["bytes"], found["sha256"]) != (record.bytes, record.sha256):
@@ -121,6 +131,11 @@ def _check_declared(folder: Path, lock: LockFile) -> Iterator[Violation]:
             )
         elif path.suffix == ".parquet" and (wrong := _wrong_table(path, name, record)):
             yield Violation("declared", name, wrong)
+    yield from _check_strangers(folder, lock)
+
+
+def _check_strangers(folder: Path, lock: LockFile) -> Iterator[Violation]:
+    """Files that should not lie there: half-written ones, and tables that are not declared."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if TEMPORARY in path.name and not name.startswith(".progdata/"):

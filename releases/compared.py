@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -146,22 +145,22 @@ def _compare_variant(variant: str, before: Copy, after: Copy) -> VariantChanges:
     old, new = (_Table.read(own, variant) for own in (before, after))
     shared = [name for name in old.types if name in new.types]
     retyped = tuple(name for name in shared if old.types[name] != new.types[name])
-    compared = [name for name in shared if name not in retyped]
-    joined = old.rows.join(new.rows, on="trace_id", how="inner", suffix="_after")
+    compared = [name for name in shared if name not in (*retyped, "trace_id")]
+    joined = old.rows.join(new.rows, on="trace_id", suffix="_after", maintain_order="left")
     differs = {name: joined[name] != joined[f"{name}_after"] for name in compared}
     differs = {name: own for name, own in differs.items() if own.any()}
-    changed = np.zeros(len(joined), dtype=bool)
+    nowhere = pl.Series([False] * len(joined), dtype=pl.Boolean)
+    changed = nowhere
     for own in differs.values():
-        changed |= own.to_numpy()
+        changed = changed | own
     ids, old_ids, new_ids = (own["trace_id"] for own in (joined, old.rows, new.rows))
     shared_order = new_ids.filter(new_ids.is_in(ids.implode()))
-    moved = differs.get("split", pl.Series([False] * len(joined)))
     return VariantChanges(
         rows=(len(old_ids), len(new_ids)),
         added=_named(new_ids.filter(~new_ids.is_in(old_ids.implode()))),
         removed=_named(old_ids.filter(~old_ids.is_in(new_ids.implode()))),
-        changed=_named(ids.filter(pl.Series(changed))),
-        moved=_named(ids.filter(moved)),
+        changed=_named(ids.filter(changed)),
+        moved=_named(ids.filter(differs.get("split", nowhere))),
         reordered=not ids.equals(shared_order),
         columns_added=tuple(name for name in new.types if name not in old.types),
         columns_removed=tuple(name for name in old.types if name not in new.types),
@@ -189,11 +188,8 @@ class _Table:
                     table = pl.DataFrame(file.read_row_group(group))
                     others = [pl.col(name).hash() for name in types if name != "trace_id"]
                     hashed.append(table.select("trace_id", *others))
-        rows = (
-            pl.concat(hashed)
-            if hashed
-            else pl.DataFrame({"trace_id": pl.Series([], dtype=pl.String)})
-        )
+        empty = pl.DataFrame(schema={name: pl.UInt64 for name in types} | {"trace_id": pl.String})
+        rows = pl.concat([empty, *(own.select(empty.columns) for own in hashed)])
         if rows["trace_id"].is_duplicated().any():
             raise ProgdataError(
                 f"{copy.label}: variant {variant} holds a trace_id twice, so its rows cannot be "

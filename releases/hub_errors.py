@@ -30,6 +30,8 @@ def setback_of_hub(error: Exception) -> Setback:
         return Setback("refused_by_server", "HF_HUB_OFFLINE is set")
     if classes & _TIMEOUTS:
         return Setback("timeout", _said(error))
+    if "JSONDecodeError" in classes:  # a page of a proxy, where the client expected JSON
+        return Setback("broken_answer", "an answer that is not JSON")
     if classes & _CONNECTIONS or "consistency check failed" in str(error).lower():
         return Setback("connection", _said(error))
     return Setback("refused_by_server", _said(error))

@@ -5,7 +5,9 @@ A commit whose answer was lost stands all the same: the head says so, and is loo
 second try. The token is the client's own (`hf auth login` or HF_TOKEN); it is never read here.
 """
 
+import hashlib
 import itertools
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 TRIES = 6
-"""Of a call to the Hub; with the usual backoff they span about a minute."""
+"""Of a call that changes the Hub; with the usual backoff they span about a minute."""
+
+READ_TRIES = 4
+"""Of a call that only reads."""
 
 T = TypeVar("T")
 
@@ -51,14 +56,15 @@ class HubRegistry:
         disable_progress_bars()
         return HfApi()
 
-    def versions(self, name: str) -> list[Version]:
-        """The versions that have a tag; those of the cache where the Hub cannot be reached."""
+    def versions(self, name: str, *, offline: bool = False) -> list[Version]:
+        """The versions that have a tag; with `offline`, those of the cache where the Hub cannot be
+        reached."""
         try:
             refs = self._call(name, lambda: self._api.list_repo_refs(name, repo_type="dataset"))
         except _AbsentError:
             return []
         except _UnreachableError:
-            known = self._cached_versions(name)
+            known = self._cached_versions(name) if offline else []
             if not known:
                 raise
             return known
@@ -67,7 +73,7 @@ class HubRegistry:
     def find(self, name: str, version: Version) -> Release:
         """A published release. Raises UsageError where there is none of this version."""
         try:
-            path = self._download(name, LOCK_FILE, version.tag)
+            path = self._download_lock(name, version.tag)
         except _AbsentError as error:
             raise unknown_version(self, name, version) from error
         return Release(name, version, _commit_of(path, LOCK_FILE))
@@ -97,7 +103,7 @@ class HubRegistry:
             return Head(None)
         assert info.sha is not None
         try:
-            path = self._download(name, LOCK_FILE, info.sha)
+            path = self._download_lock(name, info.sha)
         except _AbsentError:
             return Head(info.sha)
         lock: LockFile | None = None
@@ -112,6 +118,7 @@ class HubRegistry:
             lambda: self._api.create_repo(
                 name, repo_type="dataset", private=private or None, exist_ok=True
             ),
+            TRIES,
         )
         if private and not self._call(name, lambda: self._api.dataset_info(name)).private:
             raise UsageError(
@@ -132,7 +139,7 @@ class HubRegistry:
                     return head.commit
                 if head.commit != parent or is_stale(error):
                     raise StaleParentError(draft.name, head.commit) from error
-                self._wait_or_raise(draft.name, error, tried)
+                self._wait_or_raise(draft.name, error, tried, TRIES)
         raise AssertionError
 
     def tag(self, draft: Draft, commit: str) -> None:
@@ -152,7 +159,7 @@ class HubRegistry:
                 if not is_conflict(error):
                     raise
 
-        self._call(name, make)
+        self._call(name, make, TRIES)
         holds = self._call(name, lambda: self._api.dataset_info(name, revision=tag)).sha
         if holds != commit:
             raise ProgdataError(
@@ -187,6 +194,18 @@ class HubRegistry:
         )
         return made.oid
 
+    def _download_lock(self, name: str, revision: str) -> Path:
+        """The lock file, which proves the others, and is itself proved by its name in git."""
+        path = self._download(name, LOCK_FILE, revision)
+        if not _is_whole(path):
+            path = self._download(name, LOCK_FILE, revision, again=True)
+        if not _is_whole(path):
+            raise ProgdataError(
+                f"{name}: {LOCK_FILE} arrived with other bytes than the Hub says it has; nothing "
+                "was taken from it"
+            )
+        return path
+
     def _download(self, name: str, file: str, revision: str, *, again: bool = False) -> Path:
         from huggingface_hub import hf_hub_download
 
@@ -206,7 +225,7 @@ class HubRegistry:
         found = [version_of_tag(path.name) for path in refs.glob("v*")]
         return sorted(version for version in found if version)
 
-    def _call(self, name: str, attempt: Callable[[], T]) -> T:
+    def _call(self, name: str, attempt: Callable[[], T], tries: int = READ_TRIES) -> T:
         """What a call gives; tried again where what went wrong may pass."""
         for tried in itertools.count(1):
             try:
@@ -214,12 +233,12 @@ class HubRegistry:
             except Exception as error:
                 if is_absent(error):
                     raise _AbsentError(told(name, error)) from error
-                self._wait_or_raise(name, error, tried)
+                self._wait_or_raise(name, error, tried, tries)
         raise AssertionError
 
-    def _wait_or_raise(self, name: str, error: Exception, tried: int) -> None:
+    def _wait_or_raise(self, name: str, error: Exception, tried: int, tries: int) -> None:
         setback = setback_of_hub(error)
-        if not setback.passing or tried >= TRIES:
+        if not setback.passing or tried >= tries:
             kind = _UnreachableError if is_unreachable(error) else ProgdataError
             raise kind(told(name, error, tried)) from error
         time.sleep(delay(tried, setback))
@@ -236,6 +255,17 @@ class _UnreachableError(ProgdataError):
 def _commit_of(path: Path, file: str) -> str:
     """The commit that a file of the cache is of: the folder of its snapshot is named by it."""
     return path.parents[len(Path(file).parts) - 1].name
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of the client's cache has the bytes that its blob there is named by: git's
+    own hash or, for large files, the SHA-256."""
+    blob, content = path.resolve().name, path.read_bytes()
+    if re.fullmatch("[0-9a-f]{40}", blob):
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == blob
+    if re.fullmatch("[0-9a-f]{64}", blob):
+        return hashlib.sha256(content).hexdigest() == blob
+    return True  # a cache without links does not say
 
 
 def _record_of_lock(draft: Draft) -> FileRecord:

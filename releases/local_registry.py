@@ -19,11 +19,10 @@ from filelock import FileLock
 
 from progdata.builders.atomic import TEMPORARY, move
 from progdata.builders.errors import ProgdataError, UsageError
-from progdata.builders.hub_files import sha256_of
 from progdata.releases.lockfile import FileRecord, parse_lock
 from progdata.releases.registry import Draft, Head, Release, StaleParentError, unknown_version
 from progdata.releases.release_record import ReleaseNote, read_record, write_record
-from progdata.releases.verified_files import copy_verified
+from progdata.releases.verified_files import copy_verified, sha256_file
 from progdata.releases.versions import Version, check_repo_name, version_of_tag
 from progdata.releases.workspace import LOCK_FILE
 
@@ -39,7 +38,7 @@ class LocalRegistry:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file; expected `hub` or the folder of a registry")
 
-    def versions(self, name: str) -> list[Version]:
+    def versions(self, name: str, *, offline: bool = False) -> list[Version]:
         """The published versions, in order."""
         own = self._repository(name)
         found = [version_of_tag(path.name) for path in own.glob("v*") if path.is_dir()]
@@ -56,11 +55,13 @@ class LocalRegistry:
         path = self._repository(release.name) / release.version.tag / file
         if not path.is_file():
             raise ProgdataError(f"{release}: {file} is not in {self.where}")
+        if file == LOCK_FILE and sha256_file(path) != self._recorded(release).lock_sha256:
+            raise ProgdataError(f"{path}: was changed after it was published; nothing was taken")
         return path
 
     def date(self, release: Release) -> str:
         """When it was published."""
-        return self._record(release.name, release.version).date or ""
+        return self._recorded(release).date or ""
 
     def head(self, name: str) -> Head:
         """The latest release."""
@@ -69,7 +70,7 @@ class LocalRegistry:
             return Head(None)
         record = self._record(name, known[-1])
         path = self._repository(name) / known[-1].tag / LOCK_FILE
-        return Head(record.commit, parse_lock(path.read_bytes(), path), sha256_of(path))
+        return Head(record.commit, parse_lock(path.read_bytes(), path), sha256_file(path))
 
     def create(self, name: str, *, private: bool) -> None:
         """Make the repository's folder."""
@@ -119,12 +120,12 @@ class LocalRegistry:
             leftover.unlink()
         for name, content in draft.files.items():
             target, sha256 = temporary / name, records[name].sha256
-            if target.is_file() and sha256_of(target) == sha256:
+            if target.is_file() and sha256_file(target) == sha256:
                 continue
             target.unlink(missing_ok=True)
             same = previous / name if previous else None
             if not (
-                same and same.is_file() and sha256_of(same) == sha256 and _linked(same, target)
+                same and same.is_file() and sha256_file(same) == sha256 and _linked(same, target)
             ):
                 copy_verified(content, target, sha256, name)
         extra = [path for path in temporary.rglob("*") if path.is_file()]
@@ -141,6 +142,9 @@ class LocalRegistry:
 
     def _repository(self, name: str) -> Path:
         return self.folder / check_repo_name(name)
+
+    def _recorded(self, release: Release) -> ReleaseNote:
+        return self._record(release.name, release.version)
 
     def _record_path(self, name: str, version: Version) -> Path:
         return self._repository(name) / f"{version.tag}.yaml"

@@ -19,6 +19,7 @@ from progdata.releases.verified_files import (
     Copy,
     MismatchError,
     copy_verified,
+    fetch_again,
     fetch_verified,
     open_release,
     sha256_file,
@@ -228,7 +229,7 @@ def _place(registry: Registry, release: Release, name: str, sha256: str, folder:
         return target
     try:
         copy_verified(registry.fetch(release, name), target, sha256, f"{release}: {name}")
-    except MismatchError:
-        again = registry.fetch(release, name, again=True)
+    except MismatchError as error:
+        again = fetch_again(registry, release, name, error)
         copy_verified(again, target, sha256, f"{release}: {name}")
     return target

@@ -3,13 +3,10 @@
 Read `push` from top to bottom. Everything before `registry.commit` can be repeated at no cost.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from progdata import __version__
-from progdata.builders.atomic import write_text
 from progdata.builders.errors import LawError, ProgdataError, UsageError
 from progdata.releases.changelog import LEVELS
 from progdata.releases.check import check, check_files
@@ -17,19 +14,16 @@ from progdata.releases.compared import Differences, compare
 from progdata.releases.display import Display, Silent
 from progdata.releases.drafted import make_draft
 from progdata.releases.lockfile import LockFile, read_lock
+from progdata.releases.proof import is_proven, remember_proven
 from progdata.releases.registries import find_registry
 from progdata.releases.registry import Draft, Head, Registry
 from progdata.releases.release_record import ReleaseNote, write_record
-from progdata.releases.verified_files import Copy, open_folder, open_release, sha256_file
+from progdata.releases.verified_files import Copy, open_folder, open_release
 from progdata.releases.versions import Level, Version, check_repo_name, parse_version
 from progdata.releases.workspace import LOCK_FILE
 
 FIRST = Version(1, 0, 0)
 """What is proposed for a first release."""
-
-PROOF = Path(".progdata", "checked.json")
-"""Says which lock file every law was found to hold for, so that a push that was cut off, or comes
-after `check`, need not prove it twice."""
 
 Status = Literal["planned", "published", "finished", "already there"]
 
@@ -95,10 +89,9 @@ def push(
 
 
 def _prove(folder: Path, lock: LockFile, tokenizer: str | None) -> None:
-    """Raise LawError unless every law holds; the rows are read once for the same bytes."""
-    proof = folder / PROOF
-    stamp = {"lock_sha256": sha256_file(folder / LOCK_FILE), "progdata": __version__}
-    proven = proof.is_file() and _read_stamp(proof) == stamp
+    """Raise LawError unless every law holds. The rows are read once; that the bytes are still the
+    same is seen when they are sent."""
+    proven = is_proven(folder, lock)
     broken = check_files(folder, lock) if proven else check(folder, tokenizer=tokenizer)
     if broken:
         first = broken[0]
@@ -107,17 +100,7 @@ def _prove(folder: Path, lock: LockFile, tokenizer: str | None) -> None:
             f"({len(broken)} in all; `progdata check {folder}` shows them); nothing was published"
         )
     if not proven:
-        try:
-            write_text(proof, json.dumps(stamp) + "\n")
-        except OSError:  # a folder that cannot be written is proved again next time
-            return
-
-
-def _read_stamp(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError:
-        return None
+        remember_proven(folder, lock)
 
 
 def _plan(

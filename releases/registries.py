@@ -23,7 +23,7 @@ def find_registry(where: str) -> Registry:
 def find_release(registry: Registry, name: str, version: Version | None) -> Release:
     """The release of a version, or the latest one. Raises UsageError where there is none."""
     if version is None:
-        known = registry.versions(name)
+        known = registry.versions(name, offline=True)
         if not known:
             raise UsageError(f"{name}: no release of that name in {registry.where}")
         version = known[-1]

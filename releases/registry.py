@@ -73,8 +73,9 @@ class Registry(Protocol):
         """How a message calls it."""
         ...
 
-    def versions(self, name: str) -> list[Version]:
-        """The published versions, in order; none where there is no such repository."""
+    def versions(self, name: str, *, offline: bool = False) -> list[Version]:
+        """The published versions, in order; none where there is no such repository. With
+        `offline`, those that are known here will do where it cannot be reached."""
         ...
 
     def find(self, name: str, version: Version) -> Release:

@@ -75,11 +75,21 @@ def fetch_verified(registry: Registry, release: Release, name: str, sha256: str)
     Raises ProgdataError that names the file where its bytes are not those that were published.
     """
     path = registry.fetch(release, name)
-    if sha256_file(path) == sha256:
-        return path
-    path = registry.fetch(release, name, again=True)
-    _verify(path, sha256, f"{release}: {name}")
+    found = sha256_file(path)
+    if found != sha256:
+        path = fetch_again(
+            registry, release, name, MismatchError(f"{release}: {name}", sha256, found)
+        )
+        _verify(path, sha256, f"{release}: {name}")
     return path
+
+
+def fetch_again(registry: Registry, release: Release, name: str, reason: MismatchError) -> Path:
+    """A file once more, past the cache. Raises `reason` where it cannot be had."""
+    try:
+        return registry.fetch(release, name, again=True)
+    except ProgdataError as error:
+        raise reason from error
 
 
 def copy_verified(content: Path | bytes, target: Path, sha256: str, what: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -166,7 +165,7 @@ class HubHandler(BaseHTTPRequestHandler):
             request.read_ahead()
         self.hub.tell(line)
         if fault and fault.kind == "slow":
-            time.sleep(fault.seconds)
+            self.hub.pause(fault.seconds)
         answer = planned_failure(fault) or self.hub.answer(request)
         request.drain()
         if fault and fault.kind == "lose_answer":

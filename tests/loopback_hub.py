@@ -21,7 +21,7 @@ import string
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -108,6 +108,7 @@ class LoopbackHub:
         self._lock = threading.Lock()
         self._at_work = 0
         self._done = threading.Condition()
+        self._closing = threading.Event()
 
     def __enter__(self) -> Self:
         self._server = HubServer(("127.0.0.1", 0), partial(HubHandler, self))
@@ -116,8 +117,11 @@ class LoopbackHub:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
+        with suppress(TimeoutError):
+            self.wait_until_idle(2)
         self._temporary.cleanup()
 
     def add_dataset(
@@ -187,6 +191,11 @@ class LoopbackHub:
         with self._done:
             if not self._done.wait_for(lambda: self._at_work == 0, seconds):
                 raise TimeoutError(f"still at work after {seconds} s: {self.requests[-1]}")
+
+    def pause(self, seconds: float) -> None:
+        """Wait, for a slow answer; raises ConnectionError if the hub closes meanwhile."""
+        if self._closing.wait(seconds):
+            raise ConnectionAbortedError("the hub has closed")
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

@@ -175,7 +175,7 @@ def test_the_header_counts_rows_and_bytes(carded):
 
 
 def test_datasets_loads_every_variant_by_the_card_with_all_checks(carded, tmp_path):
-    from datasets import load_dataset
+    from datasets import Dataset, load_dataset
 
     lock = read_lock(carded)
     for variant in lock.recipe.variants:
@@ -188,8 +188,8 @@ def test_datasets_loads_every_variant_by_the_card_with_all_checks(carded, tmp_pa
         assert {split: len(rows) for split, rows in loaded.items()} == lock.splits
         table = pq.read_table(carded / "data" / variant.name / "train-00000-of-00001.parquet")
         assert loaded["train"]["completion"][:] == table["completion"].to_pylist()
-    (own,) = load_dataset(str(carded), split=["train"], cache_dir=str(tmp_path))
-    assert own.config_name == "clean"
+    own = load_dataset(str(carded), split="train", cache_dir=str(tmp_path))
+    assert isinstance(own, Dataset) and own.config_name == "clean"
 
 
 def test_a_licence_that_the_hub_does_not_know_is_declared_as_another(countdown_build):
@@ -230,9 +230,8 @@ def test_the_row_is_a_real_one_with_its_markers(carded):
 def test_the_variants_and_statistics_are_those_of_the_report(carded):
     text = readme(carded)
     assert "| `noisy` | 0.05 | plain text | none |" in section(text, "Variants")
-    assert (
-        "| `masked-special` | none | one of 101 special tokens | 0 to 0.5 |"
-        in section(text, "Variants")
+    assert "| `masked-special` | none | one of 101 special tokens | 0 to 0.5 |" in section(
+        text, "Variants"
     )
     for split, rows in read_lock(carded).splits.items():
         assert f"| `{split}` | {rows} |" in section(text, "Statistics")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from http.client import HTTPConnection, RemoteDisconnected
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hub_processes import Client, ClientError, ask, commit_lines, file_line
 from loopback_hub import Fault, LoopbackHub
 
 REPO = "org/traces"
@@ -27,41 +29,6 @@ configs:
 ROWS = '{"n": 1}\n{"n": 2}\n'
 BLOB = b"PAR1 not really" * 1000
 BLOB_SHA256 = sha256(BLOB).hexdigest()
-
-CLIENT = Path(__file__).with_name("hub_client.py")
-
-
-class ClientError(Exception):
-    """What the client's exception was, as "Name: message"."""
-
-
-class Client:
-    """Runs functions of hub_client.py in processes that know only the hub."""
-
-    def __init__(self, hub: LoopbackHub, home: Path) -> None:
-        self.hub, self.home = hub, home
-
-    def __call__(self, name: str, *args: Any, token: str | None = None) -> Any:
-        return self.finish(self.start(name, token), *args)
-
-    def start(self, name: str, token: str | None = None) -> subprocess.Popen[str]:
-        """A process that waits for the function's arguments."""
-        return subprocess.Popen(
-            [sys.executable, CLIENT, name],
-            env=self.hub.client_env(self.home, token),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def finish(self, process: subprocess.Popen[str], *args: Any) -> Any:
-        output, _ = process.communicate(json.dumps(args), timeout=60)
-        if process.returncode != 0:
-            raise ClientError(f"exit code {process.returncode}")
-        answer = json.loads(output.splitlines()[-1])
-        if answer["raised"]:
-            raise ClientError(answer["raised"])
-        return answer["value"]
 
 
 @pytest.fixture
@@ -81,30 +48,6 @@ FILES = {"README.md": README, "data/train.jsonl": ROWS, "data/part.parquet": BLO
 def git(hub: LoopbackHub, repo_id: str, *args: str) -> str:
     command = ["git", f"--git-dir={hub.git_folder(repo_id)}", *args]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def ask(
-    hub: LoopbackHub, method: str, path: str, body: bytes = b"", token: str | None = None
-) -> tuple[int, bytes]:
-    connection = HTTPConnection(urlsplit(hub.endpoint).netloc, timeout=20)
-    token = hub.token if token is None else token
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    connection.request(method, path, body, headers)
-    answer = connection.getresponse()
-    try:
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
-def commit_lines(*operations: dict[str, Any], parent: str | None = None) -> bytes:
-    header = {"summary": "By hand", "parentCommit": parent}
-    lines = [{"key": "header", "value": header}, *operations]
-    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-
-
-def file_line(path: str, text: str) -> dict[str, Any]:
-    return {"key": "file", "value": {"path": path, "content": text, "encoding": "utf-8"}}
 
 
 # --- writing and reading ----------------------------------------------------------------------
@@ -273,11 +216,7 @@ def test_ranges_of_files_in_and_outside_of_git(hub: LoopbackHub, name: str):
         ("bytes=8-99", 206, b"89"),
         ("bytes=10-", 416, b""),
     ]:
-        connection = HTTPConnection(urlsplit(hub.endpoint).netloc)
-        connection.request("GET", path, headers={"Range": asked})
-        answer = connection.getresponse()
-        assert (answer.status, answer.read()) == (status, body)
-        connection.close()
+        assert ask(hub, "GET", path, Range=asked) == (status, body)
 
 
 def test_a_file_may_take_the_place_of_a_folder_and_back(hub: LoopbackHub):
@@ -287,6 +226,37 @@ def test_a_file_may_take_the_place_of_a_folder_and_back(hub: LoopbackHub):
     assert ask(hub, "POST", path, commit_lines(*swap, file_line("d/e", "deep")))[0] == 200
     assert hub.files(REPO) == {"a": b"file", "d/e": b"deep"}
     assert ask(hub, "POST", path, commit_lines(file_line("../out", "no")))[0] == 400
+
+
+def test_of_many_commits_at_once_on_one_parent_one_is_made(hub: LoopbackHub):
+    head = hub.add_dataset(REPO, {"a.txt": b"1"})
+    path = f"/api/datasets/{REPO}/commit/main"
+
+    def commit(number: int, parent: str | None) -> int:
+        lines = commit_lines(file_line(f"{number}.txt", "2"), parent=parent)
+        return ask(hub, "POST", path, lines)[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        on_one_parent = [*pool.map(commit, range(8), [head] * 8)]
+        on_any = [*pool.map(commit, range(8), [None] * 8)]
+    assert sorted(on_one_parent) == [200] + [412] * 7
+    assert on_any == [200] * 8
+    assert len(hub.history(REPO)) == 10
+    assert sorted(hub.files(REPO)) == sorted(["a.txt", *(f"{n}.txt" for n in range(8))])
+
+
+def test_git_refuses_to_move_a_branch_that_has_moved(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+):
+    hub.add_dataset(REPO, {"a.txt": b"1"})
+    repo = hub.repo("datasets", REPO).git
+    seen = repo.heads()
+    moved = hub.add_dataset(REPO, {"a.txt": b"2"})
+    monkeypatch.setattr(repo, "heads", lambda: seen)
+    lines = commit_lines(file_line("b.txt", "3"))
+    assert ask(hub, "POST", f"/api/datasets/{REPO}/commit/main", lines)[0] == 412
+    monkeypatch.undo()
+    assert hub.history(REPO)[0].sha == moved
 
 
 def test_a_hub_finds_its_repositories_again(tmp_path: Path):
@@ -378,11 +348,8 @@ def test_statuses_at_the_nth_request_slow_and_lost_answers(hub: LoopbackHub):
     with pytest.raises(RemoteDisconnected):
         ask(hub, "GET", refs)
     hub.faults.append(Fault("/refs", "slow", seconds=30))
-    connection = HTTPConnection(urlsplit(hub.endpoint).netloc, timeout=0.2)
-    connection.request("GET", refs)
     with pytest.raises(TimeoutError):
-        connection.getresponse()
-    connection.close()
+        ask(hub, "GET", refs, timeout=0.2)
     assert ask(hub, "GET", refs)[0] == 200
 
 
