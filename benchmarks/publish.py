@@ -3,9 +3,10 @@
     python benchmarks/publish.py [--gb 1.0] [--rounds 3] [--folder DIR]
 
 Both move the same files to and from the loopback hub of the tests, a process of its own with an
-empty store for each upload, in turns. A push is preceded by the check of every law, which is timed
-alone: it reads every row, is done once for a build, and has no counterpart in the client. Times are
-of whole processes, as a user waits for them; memory is the most that a process had.
+empty store for each upload, in turns, each in a process of its own. The first time is that of the
+call, with its library imported; the second that of the whole process. Memory is the most that the
+process had. A push is preceded by the check of every law, which is timed alone: it reads every
+row, is done once for a build, and has no counterpart in the client. The build has its card.
 """
 
 import argparse
@@ -13,7 +14,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -28,25 +28,38 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGDATA = [sys.executable, "-m", "progdata.cli"]
 ROW_BYTES = 64_000
 
-UPLOAD = """
-import sys
-from huggingface_hub import HfApi
+TIMED = """
+import sys, time
+{imports}
+begun = time.monotonic()
+{call}
+print(time.monotonic() - begun)
+"""
+
+PUSH = TIMED.format(
+    imports="import huggingface_hub.hf_api\nfrom progdata.releases.pushed import push",
+    call="push(sys.argv[1], 'org/big', '1.0.0')",
+)
+UPLOAD = TIMED.format(
+    imports="from huggingface_hub import HfApi",
+    call="""
 api = HfApi()
 api.create_repo("org/plain", repo_type="dataset", exist_ok=True)
 api.upload_folder(folder_path=sys.argv[1], repo_id="org/plain", repo_type="dataset")
-"""
-
-DOWNLOAD = """
-import sys
-from huggingface_hub import snapshot_download
-snapshot_download("org/big", repo_type="dataset", revision="v1.0.0")
-"""
-
-DOWNLOAD_TO = """
-import sys
-from huggingface_hub import snapshot_download
-snapshot_download("org/big", repo_type="dataset", revision="v1.0.0", local_dir=sys.argv[1])
-"""
+""",
+)
+PULL = TIMED.format(
+    imports="import huggingface_hub.hf_api\nfrom progdata.releases.pulled import pull",
+    call="pull('org/big@1.0.0', out=sys.argv[1] or None)",
+)
+DOWNLOAD = TIMED.format(
+    imports="from huggingface_hub import snapshot_download",
+    call="""
+snapshot_download(
+    "org/big", repo_type="dataset", revision="v1.0.0", local_dir=sys.argv[1] or None
+)
+""",
+)
 
 
 Environment = Callable[[Path], dict[str, str]]
@@ -55,9 +68,10 @@ Environment = Callable[[Path], dict[str, str]]
 
 @dataclass(frozen=True)
 class Run:
-    """A process that ended well: its wall time (seconds) and its peak memory (MB)."""
+    """A process that ended well: seconds of its call, of all of it, and its peak memory (MB)."""
 
     seconds: float
+    whole: float
     memory: float
 
 
@@ -72,13 +86,11 @@ def main() -> None:
         out = make_build(folder, given.gb)
         size = sum(path.stat().st_size for path in (out / "data").rglob("*.parquet")) / 1e9
         print(f"a build of {size:.2f} GB in {len(list(out.rglob('*.parquet')))} Parquet files")
-        proof = out / ".progdata" / "checked.json"
-        proof.unlink(missing_ok=True)
-        planned = [*PROGDATA, "push", str(out), "--repo", "org/big", "--version", "1.0.0"]
-        registry = str(Path(scratch) / "none")
-        checked = timed([*planned, "--dry-run", "--to", registry], dict(os.environ))
-        print(f"check of every law, once a build: {checked.seconds:.1f} s, {checked.memory:.0f} MB")
-        measure(out, planned, Path(scratch), given.rounds)
+        (out / ".progdata" / "checked.json").unlink(missing_ok=True)
+        plan = ["push", str(out), "--repo", "org/big", "--to", str(Path(scratch) / "none")]
+        checked = timed([*PROGDATA, *plan, "--dry-run"], dict(os.environ))
+        print(f"check of every law, once a build: {checked.whole:.1f} s, {checked.memory:.0f} MB")
+        measure(out, Path(scratch), given.rounds)
 
 
 def make_build(folder: Path, gb: float) -> Path:
@@ -88,13 +100,14 @@ def make_build(folder: Path, gb: float) -> Path:
         return out
     source = folder / "traces.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
-    rows = int(gb * 1.33e9 / ROW_BYTES)
+    rows = int(gb * 1.63e9 / ROW_BYTES)
     draw = random.Random(0)
     with source.open("w", encoding="utf-8") as file:
         for number in range(rows):
             file.write(json.dumps(random_row(number, draw)) + "\n")
     command = [*PROGDATA, "build", "--source", str(source), "--no-verify", "--out", str(out)]
     subprocess.run([*command, "--workers", "2"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*PROGDATA, "card", str(out)], check=True, stdout=subprocess.DEVNULL)
     source.unlink()
     return out
 
@@ -107,28 +120,36 @@ def random_row(number: int, draw: random.Random) -> dict[str, str]:
     return {"problem": f"What is {number}?", "completion": f"<think>\n{think}\n</think>\n{number}"}
 
 
-def measure(out: Path, push: list[str], scratch: Path, rounds: int) -> None:
+def measure(out: Path, scratch: Path, rounds: int) -> None:
     """Both ways, in turns; the ratios of each turn, and the medians."""
     times: dict[str, list[Run]] = {}
+
+    def take(name: str, program: str, argument: Path | str, environment: dict[str, str]) -> None:
+        command = [sys.executable, "-c", program, str(argument)]
+        times.setdefault(name, []).append(timed(command, environment))
+
     for number in range(rounds):
         own = scratch / str(number)
+        release, copy = own / "release", own / "copy"
         with hub(own / "hub") as environment:
-            times.setdefault("push", []).append(timed(push, environment(own / "home-0")))
-            pulls(times, environment, own)
-        release = own / "release"  # what was pulled: the very files that were pushed
-        with hub(own / "hub-2") as environment:
-            command = [sys.executable, "-c", UPLOAD, str(release)]
-            times.setdefault("upload_folder", []).append(timed(command, environment(own / "home")))
+            take("push", PUSH, out, environment(own / "home"))
+            for name, program, target in (
+                ("pull", PULL, ""),
+                ("snapshot_download", DOWNLOAD, ""),
+                ("pull --out", PULL, release),
+                ("snapshot_download local_dir", DOWNLOAD, copy),
+            ):
+                take(name, program, target, environment(own / "home"))
+                shutil.rmtree(own / "home")
+        with hub(own / "hub-2") as environment:  # what was pulled: the very files that were pushed
+            take("upload_folder", UPLOAD, release, environment(own / "home"))
         shutil.rmtree(own)
-        report_turn(times)
-    for ours, theirs in PAIRS:
-        ratios = [a.seconds / b.seconds for a, b in zip(times[ours], times[theirs], strict=True)]
         print(
-            f"{ours}: {statistics.median(ratios):.2f}x of {theirs} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}); at most "
-            f"{max(run.memory for run in times[ours]):.0f} MB, "
-            f"{max(run.memory for run in times[theirs]):.0f} MB"
+            ", ".join(f"{name} {runs[-1].seconds:.2f} s" for name, runs in times.items()),
+            flush=True,
         )
+    for ours, theirs in PAIRS:
+        print(f"{ours} / {theirs}: {compared(times[ours], times[theirs])}")
 
 
 PAIRS = (
@@ -138,23 +159,14 @@ PAIRS = (
 )
 
 
-def pulls(times, environment, own: Path) -> None:
-    """Pull the release that was pushed, and download it with the client, each into a new cache."""
-    pull = [*PROGDATA, "pull", "org/big@1.0.0"]
-    python = [sys.executable, "-c"]
-    for name, command in (
-        ("pull", pull),
-        ("snapshot_download", [*python, DOWNLOAD]),
-        ("pull --out", [*pull, "--out", str(own / "release")]),
-        ("snapshot_download local_dir", [*python, DOWNLOAD_TO, str(own / "copy")]),
-    ):
-        home = own / "pulled"
-        times.setdefault(name, []).append(timed(command, environment(home)))
-        shutil.rmtree(home)
-
-
-def report_turn(times: dict[str, list[Run]]) -> None:
-    print(", ".join(f"{name} {runs[-1].seconds:.1f} s" for name, runs in times.items()), flush=True)
+def compared(ours: list[Run], theirs: list[Run]) -> str:
+    calls = [a.seconds / b.seconds for a, b in zip(ours, theirs, strict=True)]
+    whole = [a.whole / b.whole for a, b in zip(ours, theirs, strict=True)]
+    memory = [max(run.memory for run in runs) for runs in (ours, theirs)]
+    return (
+        f"{statistics.median(calls):.2f} ({min(calls):.2f} to {max(calls):.2f}), whole processes "
+        f"{statistics.median(whole):.2f}; at most {memory[0]:.0f} MB, {memory[1]:.0f} MB"
+    )
 
 
 def timed(command: list[str], environment: dict[str, str]) -> Run:
@@ -163,11 +175,14 @@ def timed(command: list[str], environment: dict[str, str]) -> Run:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - begun
+        whole = time.monotonic() - begun
+        output.seek(0)
+        said = output.read().decode()
         if status != 0:
-            output.seek(0)
-            sys.exit(f"{command}: {output.read().decode()[-2_000:]}")
-    return Run(seconds, usage.ru_maxrss / 1e3)
+            sys.exit(f"{command}: {said[-2_000:]}")
+    last = said.split()[-1]
+    seconds = float(last) if last.replace(".", "").isdigit() else whole
+    return Run(seconds, whole, usage.ru_maxrss / 1e3)
 
 
 @contextmanager
@@ -191,7 +206,7 @@ def hub(folder: Path) -> Iterator[Environment]:
     try:
         yield environment
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
 
 

@@ -88,6 +88,11 @@ def known_licences() -> dict[str, Any]:
     return yaml.safe_load(files("progdata.cards").joinpath("licences.yaml").read_text("utf-8"))
 
 
+def variant_features() -> list[dict[str, Any]]:
+    """The columns of a variant table as `datasets` writes them in YAML."""
+    return yaml.safe_load(files("progdata.cards").joinpath("features.yaml").read_text("utf-8"))
+
+
 def _licence(name: str) -> dict[str, str]:
     """The licence as the Hub takes it; one that it does not know is `other` with its name."""
     if name.lower() in known_licences()["hub"]:

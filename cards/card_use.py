@@ -44,16 +44,16 @@ def loading_section(release: Mapping[str, Any] | None, variant: str) -> str:
     ]
     blocks = [fence("\n".join(lines), info="python")]
     if release:
-        spec = json.dumps(f"{release['name']}@{tag_of(release)}", ensure_ascii=False)
-        own = f"import progdata\ndataset = progdata.load({spec}, {name})"
+        version = json.dumps(release["version"], ensure_ascii=False)
+        arguments = f"{place}, version={version}, variant={name}"
+        own = f"import progdata\ndataset = progdata.load({arguments})"
         blocks += ["Or with its checksums proved:", fence(own, info="python")]
     return "\n\n".join(blocks)
 
 
 def tag_of(release: Mapping[str, Any]) -> str:
     """The tag of a release on the Hub: its version, with a `v` before it."""
-    version = release["version"]
-    return version if version.startswith("v") else f"v{version}"
+    return f"v{release['version']}"
 
 
 def example_section(row: Mapping[str, Any]) -> str:
@@ -93,7 +93,9 @@ def rebuild_section(lock: Mapping[str, Any]) -> str:
     release = lock.get("release")
     commands = ["progdata build progdata.lock.json --out rebuilt", "progdata check rebuilt"]
     if release:
-        commands.append(f"progdata diff rebuilt {_word(release['name'])}@{_word(tag_of(release))}")
+        commands.append(
+            f"progdata diff rebuilt {_word(release['name'])}@{_word(release['version'])}"
+        )
     tokenizer = lock["tokenizer"]
     needs = [
         "- the sources above, with these checksums or revisions",

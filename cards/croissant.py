@@ -14,7 +14,7 @@ import pyarrow as pa
 from progdata.cards.card_facts import CardFacts
 from progdata.cards.card_header import data_files
 from progdata.cards.card_sources import licence_of, short_path, source_name
-from progdata.cards.card_use import about, tag_of
+from progdata.cards.card_use import about
 from progdata.cards.markdown_text import one_line
 
 PARQUET = ["application/vnd.apache.parquet", "application/x-parquet"]
@@ -111,7 +111,7 @@ def croissant(
     if facts.citation:
         content["citeAs"] = facts.citation
     if release:
-        content["version"] = tag_of(release).removeprefix("v")
+        content["version"] = release["version"]
         content["url"] = HUB + release["name"]
     return content | {
         "prov:wasDerivedFrom": [_entity(own, facts) for own in lock["sources"]],

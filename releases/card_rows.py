@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -84,8 +85,8 @@ def _bins(shares: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _choose(table: pa.Table) -> int:
     """The index of the row to show."""
-    markers = np.diff(table["labels"].combine_chunks().offsets.to_numpy()).tolist()
-    sizes = [len(text) for text in table["completion"].to_pylist()]
+    markers = pc.call_function("list_value_length", [table["labels"]]).to_pylist()
+    sizes = pc.call_function("utf8_length", [table["completion"]]).to_pylist()
     return min(
         range(table.num_rows),
         key=lambda row: (

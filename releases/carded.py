@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from progdata.builders.atomic import atomic_file, write_text
+from progdata.builders.atomic import TEMPORARY, atomic_file, write_text
 from progdata.builders.errors import ProgdataError, UsageError, one_line
 from progdata.builders.schema import VARIANT
 from progdata.builders.splits import SPLITS
 from progdata.cards.card_facts import CARD_FACTS, CardFacts, facts_text, parse_facts
+from progdata.cards.card_header import variant_features
 from progdata.cards.card_plots import PLOTS, draw_plots
 from progdata.cards.croissant import croissant_text
 from progdata.cards.dataset_card import CardContent, dataset_card, missing_facts
@@ -41,7 +42,24 @@ def write_card(folder: Path, *, facts: CardFacts | None = None) -> dict[str, Any
         )
     _check_files(folder, lock)
     facts = _facts_of(folder, lock) if facts is None else facts
+    try:
+        made = _write(folder, lock, facts)
+    except OSError as error:
+        raise ProgdataError(
+            f"{folder}: the card cannot be written: {error.strerror or error}; mend that and run "
+            "the same command again"
+        ) from error
+    return {
+        "folder": str(folder),
+        "files": [{"name": name, "bytes": len(own)} for name, own in sorted(made.items())],
+        "missing": missing_facts(lock.model_dump(), facts),
+    }
+
+
+def _write(folder: Path, lock: LockFile, facts: CardFacts) -> dict[str, bytes]:
+    """Write the files of a card, and last the lock file that names them."""
     with open_workspace(folder):
+        _drop_unfinished(folder)
         made = card_files(folder, lock, facts=facts)
         for name, content in made.items():
             with atomic_file(folder / name) as temporary:
@@ -53,11 +71,7 @@ def write_card(folder: Path, *, facts: CardFacts | None = None) -> dict[str, Any
         write_text(folder / LOCK_FILE, lock_text(carded))
         for name in dropped:
             (folder / name).unlink(missing_ok=True)
-    return {
-        "folder": str(folder),
-        "files": [{"name": name, "bytes": len(own)} for name, own in sorted(made.items())],
-        "missing": missing_facts(lock.model_dump(), facts),
-    }
+    return made
 
 
 def card_files(
@@ -101,10 +115,17 @@ def card_content(
         report=_read_report(folder),
         facts=facts,
         example=read_example(folder, lock),
-        features=_features(),
+        features=variant_features(),
         sizes=read_sizes(folder, lock),
         plots=plots,
     )
+
+
+def _drop_unfinished(folder: Path) -> None:
+    """Remove what a killed writer of a card left half-written."""
+    for place in (folder, *{(folder / name).parent for name in PLOTS}):
+        for leftover in place.glob(f"{TEMPORARY}*"):
+            leftover.unlink()
 
 
 def _content(lock: LockFile, release: ReleaseRecord | None) -> dict[str, Any]:
@@ -151,13 +172,6 @@ def _read_report(folder: Path) -> Mapping[str, Any]:
         return json.loads(_read(path))
     except ValueError as error:
         raise ProgdataError(f"{path}: not the report of a build: {one_line(error)}") from error
-
-
-def _features() -> list[dict[str, Any]]:
-    """The columns of a variant table as `datasets` writes them in YAML."""
-    from datasets import Features
-
-    return Features.from_arrow_schema(VARIANT)._to_yaml_list()
 
 
 def _read(path: Path) -> bytes:

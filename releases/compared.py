@@ -188,7 +188,7 @@ class _Table:
                     table = pl.DataFrame(file.read_row_group(group))
                     others = [pl.col(name).hash() for name in types if name != "trace_id"]
                     hashed.append(table.select("trace_id", *others))
-        empty = pl.DataFrame(schema={name: pl.UInt64 for name in types} | {"trace_id": pl.String})
+        empty = pl.DataFrame(schema=dict.fromkeys(types, pl.UInt64) | {"trace_id": pl.String})
         rows = pl.concat([empty, *(own.select(empty.columns) for own in hashed)])
         if rows["trace_id"].is_duplicated().any():
             raise ProgdataError(

@@ -10,6 +10,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -170,16 +171,20 @@ class HubRegistry:
     def _commit_once(self, draft: Draft, parent: str | None) -> str:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        additions: list[CommitOperationAdd] = []
         records = {**draft.lock.files, LOCK_FILE: _record_of_lock(draft)}
-        for name, content in draft.files.items():
+
+        def hashed(name: str) -> CommitOperationAdd:
+            content = draft.files[name]
             addition = CommitOperationAdd(name, content)
             if addition.upload_info.sha256.hex() != records[name].sha256:
                 raise ProgdataError(
                     f"{content if isinstance(content, Path) else name}: changed while it was being "
                     "published; nothing was published"
                 )
-            additions.append(addition)
+            return addition
+
+        with ThreadPoolExecutor() as pool:
+            additions = list(pool.map(hashed, draft.files))
         deletions = [CommitOperationDelete(name, is_folder=False) for name in draft.removed]
         self._api.preupload_lfs_files(
             draft.name, additions, repo_type="dataset", revision="main", free_memory=False

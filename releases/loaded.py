@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from progdata.releases.pulled import default_variant, find_copy, pull
+from progdata.releases.pulled import find_copy, pull, usual_variant
 from progdata.releases.registries import HUB
 from progdata.releases.versions import LATEST
 
@@ -29,7 +29,7 @@ def load(
     from datasets import DatasetDict, load_dataset
 
     _, release, copy = find_copy(f"{name}@{version}", source)
-    own = variant or default_variant(copy.lock)
+    own = variant or usual_variant(copy.lock)
     pulled = pull(str(release), variants=[own], splits=[split] if split else None, source=source)
     found = load_dataset("parquet", data_files=pulled.data_files(own))
     assert isinstance(found, DatasetDict)

@@ -10,6 +10,7 @@ from typing import Any
 
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.nearest import did_you_mean
+from progdata.cards.card_header import default_variant
 from progdata.releases.display import Display, Silent
 from progdata.releases.lockfile import LockFile
 from progdata.releases.registries import HUB, find_registry, find_release
@@ -58,7 +59,7 @@ class Pulled:
         variants = [
             own.name for own in self.lock.recipe.build_variants() if self.data_files(own.name)
         ]
-        default = default_variant(self.lock)
+        default = usual_variant(self.lock)
         return {
             "name": self.release.name,
             "version": str(self.release.version),
@@ -149,10 +150,9 @@ def wanted_files(
     ]
 
 
-def default_variant(lock: LockFile) -> str:
+def usual_variant(lock: LockFile) -> str:
     """The variant that is read where none is named: clean, or the first one of the recipe."""
-    names = [own.name for own in lock.recipe.build_variants()]
-    return "clean" if "clean" in names else names[0]
+    return default_variant([own.name for own in lock.recipe.build_variants()])
 
 
 def _variant_of(name: str) -> str:

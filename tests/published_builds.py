@@ -19,14 +19,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from loopback_hub import LFS_SUFFIXES, LoopbackHub, sha256
 
 NAME = "org/traces"
 LOCK = "progdata.lock.json"
+SHORT = 0.02
+"""Seconds to wait before a second try."""
+
+_SHORT_WAITS = {"base_wait_time": SHORT}
+
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"os.rename", "os.link", "os.symlink"}
+
+
+Hub = TypeVar("Hub", bound=LoopbackHub)
 
 
 @dataclass(frozen=True)
@@ -183,10 +191,10 @@ def _hub_folder() -> Path:
 
 
 @contextmanager
-def hub_with_first(folder: Path) -> Iterator[LoopbackHub]:
+def hub_with_first(folder: Path, kind: type[Hub] = LoopbackHub) -> Iterator[Hub]:
     """A hub of its own, kept in `folder`, that holds release 1.0.0."""
     shutil.copytree(_hub_folder(), folder)
-    with LoopbackHub(folder) as hub:
+    with kind(folder) as hub:
         yield hub
 
 
@@ -271,10 +279,6 @@ def serve() -> list[str]:
 
 
 def _import_what_commands_need() -> None:
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure
-    import polars
-    import pyarrow.parquet
 
     import progdata.builders.retries
     import progdata.cards.card_plots
@@ -283,9 +287,9 @@ def _import_what_commands_need() -> None:
     import progdata.releases.hub_registry
     import progdata.releases.local_registry
     import progdata.releases.pulled
-    import progdata.releases.pushed  # noqa: F401
+    import progdata.releases.pushed
 
-    progdata.builders.retries.BASE_DELAY = 0.02
+    progdata.builders.retries.BASE_DELAY = SHORT
     assert "huggingface_hub" not in sys.modules, "it reads its environment at import"
 
 
@@ -298,9 +302,20 @@ def _become(order: dict[str, Any]) -> None:
         os.close(opened)
     os.environ.clear()
     os.environ.update(order["env"])
+    _shorten_waits_of_the_client()
     os.chdir(order["cwd"])
     if "kill_under" in order:
         sys.addaudithook(_killer(order["kill_under"], order["kill_at"]))
+
+
+def _shorten_waits_of_the_client() -> None:
+    """Those of `huggingface_hub` between its own tries, which are seconds."""
+    from huggingface_hub.utils import _http
+
+    plain: Any = getattr(_http, "_http_backoff_base")  # noqa: B009
+    setattr(  # noqa: B010
+        _http, "_http_backoff_base", lambda *args, **own: plain(*args, **own | _SHORT_WAITS)
+    )
 
 
 def _killer(folder: str, at: int) -> Callable[[str, tuple[Any, ...]], None]:

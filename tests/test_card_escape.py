@@ -273,4 +273,4 @@ def test_commands_hold_no_word_that_a_shell_would_read_otherwise(content):
     record = ReleaseRecord(name="a/b; rm -rf ~", version="1.0.0", previous=None, changes=[])
     lock = dict(content.lock) | {"release": record.model_dump()}
     card = dataset_card(replace(content, lock=lock))
-    assert "progdata diff rebuilt NAME@v1.0.0\n" in card
+    assert "progdata diff rebuilt NAME@1.0.0\n" in card

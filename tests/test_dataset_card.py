@@ -1,6 +1,7 @@
 """`progdata card`: what the card of a build says, and that a build stays what it was."""
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from build_folder import countdown, published
+from datasets import Features
 from huggingface_hub import DatasetCard
 from shared_data import BENCHMARKS, TOKENIZER, TRACES, needs_shared_data
 
 from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.schema import VARIANT
 from progdata.cards.card_facts import CardFacts, read_facts
-from progdata.cards.card_header import default_variant, size_category
+from progdata.cards.card_header import default_variant, size_category, variant_features
 from progdata.cards.card_plots import PLOTS
 from progdata.releases.build import build
 from progdata.releases.carded import card_files, write_card
@@ -109,6 +112,26 @@ def test_a_card_that_was_killed_before_the_lock_file_is_mended_by_the_next(folde
     assert check(folder) == []
 
 
+def test_what_a_killed_card_left_half_written_goes_with_the_next(folder):
+    write_card(folder)
+    (folder / ".tmp-1-README.md").write_text("half", "utf-8")
+    (folder / "plots" / ".tmp-1-verdicts.png").write_text("half", "utf-8")
+    assert {own.law for own in check(folder)} == {"atomic"}
+    write_card(folder)
+    assert check(folder) == []
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_a_plot_that_is_not_the_declared_one_is_drawn_again(folder, damage):
+    write_card(folder)
+    path = folder / "plots" / "verdicts.png"
+    drawn = path.read_bytes()
+    path.write_bytes(b"other") if damage == "changed" else path.unlink()
+    write_card(folder)
+    assert path.read_bytes() == drawn
+    assert check(folder) == []
+
+
 def test_card_files_writes_nothing_and_reads_no_row_for_plots_again(carded):
     before = published(carded)
     made = card_files(carded, read_lock(carded), release=RELEASE)
@@ -162,6 +185,12 @@ def test_the_header_is_what_the_hub_reads(carded):
     assert data["task_categories"] == ["text-generation"]
     defaults = [own["config_name"] for own in data["configs"] if own.get("default")]
     assert defaults == ["clean"]
+
+
+def test_the_header_repeats_what_variants_share_instead_of_referring_to_it(carded):
+    text = readme(carded).split("\n---\n")[0]
+    assert not re.search(r": [&*]id\d", text)
+    assert text.count("name: think_opening") == 5
 
 
 def test_the_header_counts_rows_and_bytes(carded):
@@ -260,7 +289,8 @@ def test_missing_facts_are_shown_as_missing(countdown_build):
 def test_a_release_is_loaded_and_rebuilt_by_its_name_and_version(carded):
     text = card_files(carded, read_lock(carded), release=RELEASE)["README.md"].decode()
     assert 'load_dataset("lab/progress", "clean", revision="v1.2.0")' in section(text, "Load it")
-    assert "progdata diff rebuilt lab/progress@v1.2.0\n" in section(text, "Rebuild it")
+    assert 'progdata.load("lab/progress", version="1.2.0", variant="clean")' in text
+    assert "progdata diff rebuilt lab/progress@1.2.0\n" in section(text, "Rebuild it")
     assert "- Version: `1.2.0`\n" in text
 
 
@@ -394,3 +424,7 @@ def test_known_sources_have_their_licence_and_what_it_does_not_cover(countdown_b
     own = section(text, "Sources")
     assert "  - licence: Apache-2.0\n" in own and "NuminaMath" in own
     assert "revision `e4e141ec9dea9f8326f4d347be56105859b2bd68`" in own
+
+
+def test_the_columns_of_a_card_are_those_that_datasets_makes_of_the_schema() -> None:
+    assert variant_features() == Features.from_arrow_schema(VARIANT)._to_yaml_list()

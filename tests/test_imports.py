@@ -25,6 +25,9 @@ HEAVY = ("torch", "transformers", "datasets", "sympy", "pyarrow", "numpy", "pola
 PACKAGE_DATA = (
     "py.typed",
     "cards/card.md.jinja",
+    "cards/dataset_card.md.jinja",
+    "cards/features.yaml",
+    "cards/licences.yaml",
     "builders/prompt_profiles.yaml",
     "verifiers/labelled_answers.jsonl",
 )

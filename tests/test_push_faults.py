@@ -51,7 +51,7 @@ REQUESTS = {
 FAULTS = {
     "500": Fault("", "status", status=500),
     "503": Fault("", "status", status=503),
-    "429": Fault("", "status", status=429, retry_after=1),
+    "429": Fault("", "status", status=429, retry_after=0),
     "cut": Fault("", "cut"),
     "slow": Fault("", "slow", seconds=0.2),
     "lost-answer": Fault("", "lose_answer"),
@@ -88,7 +88,11 @@ def writes(hub: LoopbackHub) -> list[str]:
 def test_a_push_outlives_a_fault_of_every_kind_of_request(
     hub: LoopbackHub, push_second: Callable[..., Done], fault: Fault
 ):
-    hub.faults = [replace(fault, match=match) for match in REQUESTS.values()]
+    hub.faults = [
+        replace(fault, match=match)
+        for name, match in REQUESTS.items()
+        if (name, fault.kind) != ("upload", "lose_answer")  # that has a test of its own
+    ]
     done = push_second()
     assert done.code == 0, done.err
     assert_second_published_once(hub)
@@ -97,14 +101,34 @@ def test_a_push_outlives_a_fault_of_every_kind_of_request(
 
 
 @pytest.mark.parametrize("request_name", ["create", "batch", "upload", "commit", "tag"])
-@pytest.mark.parametrize("fault_name", ["cut", "lost-answer", "429"])
+@pytest.mark.parametrize("fault_name", ["cut", "429"])
 def test_a_push_outlives_two_faults_in_a_row_of_a_request_that_writes(
     hub: LoopbackHub, push_second: Callable[..., Done], fault_name: str, request_name: str
 ):
-    match = REQUESTS[request_name]
-    hub.faults = [replace(FAULTS[fault_name], match=match, times=2, retry_after=0)]
+    hub.faults = [replace(FAULTS[fault_name], match=REQUESTS[request_name], times=2)]
     done = push_second()
     assert done.code == 0, done.err
+    assert_second_published_once(hub)
+
+
+def test_a_push_waits_as_long_as_the_hub_asks(hub: LoopbackHub, push_second: Callable[..., Done]):
+    came: list[float] = []
+
+    def note(line: str) -> None:
+        if line == COMMIT:
+            came.append(time.monotonic())
+
+    hub.on_request = note
+    hub.faults = [Fault(COMMIT, "status", status=429, retry_after=1)]
+    assert push_second().code == 0
+    assert len(came) == 2 and came[1] - came[0] >= 1
+
+
+def test_an_upload_whose_answer_is_lost_is_not_sent_again(
+    hub: LoopbackHub, push_second: Callable[..., Done]
+):
+    hub.faults = [Fault("PUT /lfs/", "lose_answer", nth=2)]
+    assert push_second().code == 0
     assert_second_published_once(hub)
 
 
@@ -137,7 +161,6 @@ def test_a_push_that_fails_for_good_says_so_in_one_line_and_a_rerun_finishes(
     assert_second_published_once(hub)
 
 
-@pytest.mark.slow  # the client itself waits up to 8 s between its tries
 def test_an_upload_that_is_cut_for_good_leaves_the_old_release_and_a_rerun_finishes(
     hub: LoopbackHub, push_second: Callable[..., Done]
 ):
@@ -198,8 +221,7 @@ def test_a_build_that_was_published_is_known_again_by_its_bytes(hub: LoopbackHub
     [
         ("1.0.0", "1.0.0 is published with other bytes"),
         ("0.9.0", "lower than the latest release, 1.0.0"),
-        ("1.0.1", "too low after 1.0.0: the least version that fits is 2.0.0"),
-        ("1.9.0", "give --version 2.0.0"),
+        ("1.9.0", "too low after 1.0.0: the least version that fits is 2.0.0"),
     ],
 )
 def test_a_version_that_promises_less_than_what_changed_is_refused(
@@ -332,7 +354,7 @@ def test_of_two_pushers_at_once_one_wins_and_the_other_is_refused(
     hub: LoopbackHub, tmp_path: Path, other: str
 ):
     """The other builds are the rows of 1.0.0 once more, as a later version."""
-    second = (tmp_path / "home", "2.0.0", published_builds().second)
+    second = (tmp_path / "home", "2.0.0", published_builds().second_release)
     repeated = (tmp_path / "other", other, published_builds().first)
     done = at_the_same_time(hub, second, repeated)
     assert sorted(own.code for own in done) == [0, 1]
@@ -403,7 +425,7 @@ def all_together(registry: Path, *args: list[Any]) -> list[Done]:
 def test_of_two_pushers_to_a_folder_at_once_one_wins_and_the_other_is_refused(
     registry: Path, other: str
 ):
-    second = registry_args(registry, "2.0.0", published_builds().second)
+    second = registry_args(registry, "2.0.0", published_builds().second_release)
     repeated = registry_args(registry, other, published_builds().first)
     done = all_together(registry, second, repeated)
     assert sorted(own.code for own in done) == [0, 1], done
@@ -425,7 +447,6 @@ def test_the_same_push_to_a_folder_again_writes_nothing(registry: Path):
     ("version", "said"),
     [
         ("1.0.0", "1.0.0 is published with other bytes"),
-        ("0.9.0", "lower than the latest release, 1.0.0"),
         ("1.0.1", "too low after 1.0.0: the least version that fits is 2.0.0"),
     ],
 )
@@ -441,7 +462,7 @@ def test_a_version_that_promises_less_is_refused_in_a_folder_too(
 def test_a_dry_run_writes_nothing_into_a_folder(registry: Path, tmp_path: Path):
     before = snapshot(registry)
     for where in (registry, tmp_path / "new"):
-        args = registry_args(where, "2.0.0", published_builds().second)
+        args = registry_args(where, "2.0.0", published_builds().second_release)
         done = commands().run(*args, "--dry-run", "--json", env={})
         assert done.report["status"] == "planned"
     assert snapshot(registry) == before
