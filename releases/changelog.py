@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from progdata.cards.markdown_text import code
 from progdata.releases.compared import Differences, Rows, VariantChanges
 from progdata.releases.lockfile import LockFile
 from progdata.releases.versions import Level, Version
@@ -24,9 +25,13 @@ def changes_of(differences: Differences) -> list[str]:
     lines += [f"variant {code(name)} removed" for name in differences.variants_removed]
     for name, own in differences.variants.items():
         lines += [f"variant {code(name)}: {line}" for line in _changes_of_variant(own)]
+    told = tuple(
+        f"variants.{name}." for name in (*differences.variants_added, *differences.variants_removed)
+    )
     recipe = [
         f"{code(name)} from {code(_short(old))} to {code(_short(new))}"
         for name, (old, new) in differences.recipe.items()
+        if not name.startswith(told)
     ]
     packages = [
         f"{code(name)} {code(old or 'none')} to {code(new or 'none')}"
@@ -56,22 +61,6 @@ def changelog_text(
     older = (earlier or "").partition("## ")
     rest = f"\n{older[1]}{older[2]}" if older[1] else ""
     return f"{title}\n{entry}\n{rest}"
-
-
-def code(value: Any) -> str:
-    """A value as a Markdown code span, in one line, whatever it holds.
-
-    >>> code("a`b")
-    "`` a`b ``"
-    """
-    text = "".join(c if c.isprintable() else " " for c in str(value)) or " "
-    longest = max((len(run) for run in _backticks(text)), default=0)
-    fence = "`" * (longest + 1)
-    return f"{fence} {text} {fence}" if longest else f"`{text}`"
-
-
-def _backticks(text: str) -> list[str]:
-    return [run for run in "".join(c if c == "`" else " " for c in text).split(" ") if run]
 
 
 def _changes_of_variant(own: VariantChanges) -> list[str]:

@@ -89,9 +89,8 @@ class LocalRegistry:
                 raise StaleParentError(draft.name, head.commit)
             commit = draft.lock_sha256[:COMMIT_CHARS]
             temporary = own / f"{TEMPORARY}{commit}"
-            for stale in own.glob(f"{TEMPORARY}*"):
-                if stale.is_dir() and stale != temporary:
-                    shutil.rmtree(stale)
+            for stale in {*own.glob(f"{TEMPORARY}*")} - {temporary}:
+                shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
             previous = own / self.versions(draft.name)[-1].tag if parent else None
             self._fill(temporary, draft, previous)
             date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -204,7 +204,9 @@ def registry_with_first(folder: Path) -> Path:
     return Path(shutil.copytree(published_builds().registry, folder, ignore=later))
 
 
-def push(hub: LoopbackHub, home: Path, version: str, folder: Path, *more: Any, **order: Any) -> Done:
+def push(
+    hub: LoopbackHub, home: Path, version: str, folder: Path, *more: Any, **order: Any
+) -> Done:
     """Push a folder to a hub; `home`: where the client keeps its cache."""
     return start_push(hub, home, version, folder, *more, **order).wait()
 

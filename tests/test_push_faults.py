@@ -237,7 +237,7 @@ def test_a_dry_run_sends_no_request_that_writes(
     hub: LoopbackHub, push_second: Callable[..., Done], tmp_path: Path
 ):
     planned = push_second("--dry-run", "--json").report
-    args = ("push", published_builds().second, "--repo", NAME, "--dry-run", "--json")
+    args = ("push", published_builds().second_release, "--repo", NAME, "--dry-run", "--json")
     proposed = commands().run(*args, env=hub.client_env(tmp_path / "home")).report
     for report in (planned, proposed):
         assert (report["status"], report["version"], report["least_version"]) == (
@@ -268,6 +268,16 @@ def test_files_of_the_release_before_leave_in_the_commit_of_the_new_one(
     left = {name for name in older.files if name not in newest.files}
     assert left == {name for name in older.files if name.startswith("data/noisy/")} != set()
     assert version_at(hub, "v1.0.0") == "1.0.0"
+
+
+def test_a_file_of_the_release_before_may_have_been_deleted_by_hand(
+    hub: LoopbackHub, push_second: Callable[..., Done]
+):
+    gone = "data/noisy/train-00000-of-00001.parquet"
+    hub.add_dataset(NAME, {name: own for name, own in hub.files(NAME).items() if name != gone})
+    done = push_second()
+    assert done.code == 0, done.err
+    assert version_at(hub) == version_at(hub, "v2.0.0") == "2.0.0"
 
 
 def test_a_file_that_no_release_named_stays(hub: LoopbackHub, push_second: Callable[..., Done]):

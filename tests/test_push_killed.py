@@ -124,9 +124,7 @@ def test_other_bytes_are_refused_after_a_push_was_killed_between_commit_and_tag(
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_a_push_to_a_folder_killed_at_any_write_is_finished_by_the_next(
-    tmp_path: Path, share: int
-):
+def test_a_push_to_a_folder_killed_at_any_write_is_finished_by_the_next(tmp_path: Path, share: int):
     for at in count(share, SHARES):
         registry = registry_with_first(tmp_path / str(at))
         args = registry_args(registry, "2.0.0", published_builds().second_release)

@@ -325,8 +325,38 @@ def test_a_hub_with_a_hostile_lock_file_is_refused_by_every_command(
     assert set(hub.tags(NAME)) == {"v1.0.0"}
 
 
+CLEAR = "\x1b[2J\x1b]0;title\x07"
+
+
 @pytest.mark.parametrize(
-    "name", ["../traces", "org/../x", "/etc/x", "org/name/x", "org", "org/.git", "org/na me", "", "."]
+    ("args", "code"),
+    [
+        (("releases", NAME), 0),
+        (("pull", f"{NAME}@1.0.0"), 0),
+        (("pull", f"{NAME}@1.0.0", "--split", "none"), 2),
+        (("diff", f"{NAME}@1.0.0", f"{NAME}@2.0.0"), 0),
+    ],
+    ids=["releases", "pull", "split", "diff"],
+)
+def test_no_control_character_of_a_strangers_lock_file_reaches_the_terminal(
+    tmp_path: Path, args: tuple[str, ...], code: int
+):
+    lock = json.loads(published_builds().lock_bytes("1.0.0"))
+    lock["release"]["changes"] = [f"new {CLEAR}"]
+    lock["splits"] = {f"train{CLEAR}": 57, "validation": 3}
+    lock["versions"][f"numpy{CLEAR}"] = CLEAR
+    lock["sources"][0][f"spec{CLEAR}"] = CLEAR
+    registry = forged_registry(tmp_path / "registry", json.dumps(lock).encode())
+    for name in ("v2.0.0", "v2.0.0.yaml"):
+        (registry / NAME / name).symlink_to(published_builds().registry / NAME / name)
+    done = commands().run(*args, "--from", registry, env={})
+    assert done.code == code, done.err
+    assert "\x1b" not in done.out + done.err and "\x07" not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../traces", "org/../x", "/etc/x", "org/name/x", "org", "org/.git", "org/na me", "", "."],
 )
 def test_a_name_that_is_no_repository_is_refused(tmp_path: Path, name: str):
     before = listing(tmp_path)
@@ -403,6 +433,10 @@ def test_yaml_in_a_registry_and_in_a_build_is_loaded_safely(tmp_path: Path):
         pull(f"{NAME}@latest", source=str(registry))
     build = Path(shutil.copytree(published_builds().second, tmp_path / "build"))
     (build / "card.yaml").write_text(yaml_that_runs(ran))
+    lock = json.loads((build / LOCK).read_bytes())
+    content = (build / "card.yaml").read_bytes()
+    lock["files"]["card.yaml"] = {"bytes": len(content), "sha256": sha256(content), "rows": None}
+    (build / LOCK).write_text(json.dumps(lock), "utf-8")
     args = ("push", build, "--repo", NAME, "--version", "1.0.0", "--to", tmp_path / "own")
-    assert_one_line(commands().run(*args, env={}), 2)
+    assert "card.yaml" in assert_one_line(commands().run(*args, env={}), 2)
     assert not ran.exists()

@@ -11,7 +11,6 @@ from build_folder import countdown, published
 import progdata
 from progdata.builders.errors import LawError, ProgdataError, UsageError
 from progdata.releases.build import build
-from progdata.releases.changelog import code
 from progdata.releases.check import check
 from progdata.releases.lockfile import is_inside, read_lock
 from progdata.releases.pulled import pull
@@ -236,13 +235,6 @@ class TestChangelog:
         assert listed[0]["variants"] == ["clean", "noisy"]
         assert listed[0]["rows"] == sum(read_lock(builds["minor"]).splits.values())
         assert "variant `noisy` added" in listed[0]["changes"]
-
-    @pytest.mark.parametrize("value", ["`", "``a`", "a\nb", "<script>", "", "\x00"])
-    def test_a_name_stays_in_its_code_span(self, value: str) -> None:
-        span = code(value)
-        assert "\n" not in span and "\x00" not in span
-        fence = span[: len(span) - len(span.lstrip("`"))]
-        assert span.endswith(fence) and fence not in span.strip("`")
 
 
 class TestPull:
