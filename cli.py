@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -15,6 +16,8 @@ import typer
 from progdata import __version__
 from progdata.builders.errors import ProgdataError
 from progdata.builders.model_files import DEFAULT_MODEL
+from progdata.builders.redaction import redact
+from progdata.cards.markdown_text import visible
 from progdata.verifiers.pool import CPU_SECONDS, MEMORY_MB
 
 app = typer.Typer(
@@ -172,6 +175,7 @@ def build(
     Options override the recipe. An interrupted build goes on when the same command runs again.
     """
     from progdata.releases.build import build as run
+    from progdata.releases.lockfile import find_lock
     from progdata.releases.recipe import load_recipe
 
     chosen = load_recipe(
@@ -186,7 +190,7 @@ def build(
     )
     begun = time.monotonic()
     with _display() as display:
-        report = run(chosen, out, workers=workers, display=display)
+        report = run(chosen, out, workers=workers, display=display, rebuild=find_lock(recipe))
     seconds = round(time.monotonic() - begun, 3)
     if as_json:
         _print_json({"out": str(out), "seconds": seconds} | report)
@@ -756,7 +760,7 @@ def card(
     from progdata.releases.carded import write_card
 
     report = write_card(folder, facts=read_facts(facts) if facts else None)
-    print(card_summary(report)) if not as_json else _print_json(report)
+    print(visible(card_summary(report), kept="\n")) if not as_json else _print_json(report)
 
 
 @app.command(epilog="Example: progdata push progdata-out --repo org/name --version 1.0.0")
@@ -802,7 +806,7 @@ def push(
             tokenizer=tokenizer,
             display=display,
         )
-    print(push_summary(report)) if not as_json else _print_json(report)
+    print(visible(push_summary(report), kept="\n")) if not as_json else _print_json(report)
 
 
 @app.command(epilog="Example: progdata pull org/name@1.0.0 --variant noisy --out data")
@@ -841,7 +845,7 @@ def pull(
             display=display,
         )
     report = pulled.report()
-    print(pull_summary(report)) if not as_json else _print_json(report)
+    print(visible(pull_summary(report), kept="\n")) if not as_json else _print_json(report)
 
 
 @app.command(epilog="Example: progdata diff org/name@1.0.0 progdata-out")
@@ -856,7 +860,7 @@ def diff(
     from progdata.releases.diffed import diff as run
 
     report = run(before, after, source=source)
-    print(diff_summary(report)) if not as_json else _print_json(report)
+    print(visible(diff_summary(report), kept="\n")) if not as_json else _print_json(report)
 
 
 @app.command(epilog="Example: progdata releases org/name")
@@ -870,7 +874,7 @@ def releases(
     from progdata.releases.released import list_releases
 
     report = list_releases(repo, source=source)
-    print(releases_summary(report)) if not as_json else _print_json(report)
+    print(visible(releases_summary(report), kept="\n")) if not as_json else _print_json(report)
 
 
 bench = typer.Typer(help="Measure checkers on labelled data.", no_args_is_help=True)
@@ -991,8 +995,8 @@ def main() -> NoReturn:
 
 def _fail(message: str, code: int, error: BaseException) -> NoReturn:
     if os.environ.get("PROGDATA_DEBUG"):
-        raise error
-    print(f"progdata: {' '.join(message.split())}", file=sys.stderr)
+        print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
+    print(f"progdata: {visible(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)
 
 

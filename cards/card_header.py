@@ -102,11 +102,8 @@ def _licence(name: str) -> dict[str, str]:
 
 
 def _config(name: str, lock: Mapping[str, Any], default: str) -> dict[str, Any]:
-    paths = [
-        {"split": split, "path": f"data/{name}/{split}-*.parquet"}
-        for split in lock["splits"]
-        if data_files(lock, name, split)
-    ]
+    own = {split: data_files(lock, name, split) for split in lock["splits"]}
+    paths = [{"split": split, "path": files} for split, files in own.items() if files]
     config = {"config_name": name, "data_files": paths}
     return config | {"default": True} if name == default else config
 

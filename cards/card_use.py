@@ -19,8 +19,10 @@ _FOLDER = "path/to/this/folder"
 def about(lock: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     """One paragraph: what this dataset is."""
     markers = lock["recipe"]["markers"]
-    marker = f"<{markers['tag']}>{markers['format'].replace('{label}', '37')}</{markers['tag']}>"
     variants = len(lock["recipe"]["variants"])
+    special = all(own["special"] for own in lock["recipe"]["variants"])
+    label = "[37%]" if special else markers["format"].replace("{label}", "37")
+    marker = f"<{markers['tag']}>{label}</{markers['tag']}>"
     return (
         f"{report['rows_out']:,} reasoning traces of {report['problems']:,} problems, with "
         f"progress markers, in {variants} {'variants' if variants != 1 else 'variant'}. After each "

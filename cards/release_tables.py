@@ -33,7 +33,8 @@ def push_summary(report: Mapping[str, Any]) -> str:
     ]
     if report["status"] in ("planned", "published") and report["previous"]:
         least = f"the least version that fits is {report['least_version']}"
-        lines.append(f"after {report['previous']}: {report['level']} changes; {least}")
+        changes = "no changes" if report["level"] == "none" else f"{report['level']} changes"
+        lines.append(f"after {report['previous']}: {changes}; {least}")
     lines += [f"  {line}" for line in report["changes"]]
     lines += [f"  {name} left and is deleted" for name in report["removed_files"]]
     if report["commit"]:
@@ -50,7 +51,7 @@ def pull_summary(report: Mapping[str, Any]) -> str:
             f"{report['registry']}: {report['files']:,} files, {report['bytes']:,} bytes, "
             "every sha256 as published",
             f"lock file sha256 {report['lock_sha256']}",
-            f'{report["folder"]}: load_dataset("{report["folder"]}", "{report["variant"]}")',
+            f"{report['folder']}: {report['load']}",
         ]
     )
 
@@ -76,10 +77,10 @@ def releases_summary(report: Mapping[str, Any]) -> str:
     """The releases of a name, the latest first, each with what it changed."""
     lines: list[str] = []
     for own in report["releases"]:
-        head = f"{report['name']}@{own['version']}  {own['date']}  {own['commit'][:12]}"
         if "unreadable" in own:
-            lines += [head, f"  {own['unreadable']}"]
+            lines += [f"{report['name']}@{own['version']}", f"  {own['unreadable']}"]
             continue
+        head = f"{report['name']}@{own['version']}  {own['date']}  {own['commit'][:12]}"
         variants = ", ".join(own["variants"])
         lines.append(f"{head}  {own['rows']:,} rows  {own['bytes']:,} bytes  {variants}")
         lines += [f"  {line}" for line in own["changes"]]

@@ -57,6 +57,8 @@ from progdata.releases.workspace import LOCK_FILE, Workspace, open_workspace, re
 from progdata.verifiers.laws import LawSettings
 from progdata.verifiers.verify_rows import VerifySettings, verify_rows
 
+_SOURCES = "the sources' content"
+
 
 def build(
     recipe: Recipe,
@@ -65,18 +67,22 @@ def build(
     workers: int = 1,
     shard_bytes: int = SHARD_BYTES,
     display: Display | None = None,
+    rebuild: LockFile | None = None,
 ) -> dict[str, Any]:
     """Build what `recipe` says into the folder `out`; the content of its `reports/build.json`.
 
     A finished build of the same recipe and inputs is left as it is; an unfinished one is
     continued. Neither `workers` (processes) nor `shard_bytes` (input bytes a task) changes a byte
-    of the result. Raises UsageError where `out` holds another build, ProgdataError where an input
+    of the result. `rebuild` is the lock file of a build that is made again: other inputs than it
+    had are refused. Raises UsageError where `out` holds another build, ProgdataError where an input
     cannot be read, `out` cannot be written or every row was refused, LawError where a law breaks.
     """
     folder = Path(out)
     try:
         refuse_strangers(folder)
         inputs = find_inputs(recipe)
+        if rebuild is not None:
+            _refuse_other_inputs(rebuild, inputs)
         with open_workspace(folder) as workspace:
             if recipe.generate is not None:
                 inputs = replace(inputs, sources=[_generated(recipe, folder, display)])
@@ -300,6 +306,36 @@ def _write_declarations(
     write_text(staging / LOCK_FILE, lock_text(lock))
 
 
+def _refuse_other_inputs(lock: LockFile, inputs: Inputs) -> None:
+    """Refuse to make a build again from other inputs; a recipe that was changed is another build.
+
+    Traces that a recipe generates are looked at when they are there.
+    """
+    if differing_fields(lock.recipe.model_dump(), inputs.recipe.model_dump()):
+        return
+    differing = _differing_inputs(lock, inputs)
+    if inputs.recipe.generate is not None:
+        differing = [own for own in differing if own != _SOURCES]
+    if differing:
+        raise ProgdataError(
+            f"{', '.join(differing)}: not what the lock file says (its `sources`, `benchmarks`, "
+            "`tokenizer` and `segmenter_sha256` name revisions and checksums); get those, or build "
+            "from a recipe of your own"
+        )
+
+
+def _differing_inputs(lock: LockFile, inputs: Inputs) -> list[str]:
+    """What a lock file declares of the inputs, and is otherwise now."""
+    same = {
+        _SOURCES: lock.sources == [source.record for source in inputs.sources],
+        "the benchmarks' content": lock.benchmarks
+        == (inputs.benchmarks.found if inputs.benchmarks else {}),
+        "the tokenizer's content": lock.tokenizer.fingerprint == inputs.tokenizer.fingerprint,
+        "the segmenter model's content": lock.segmenter_sha256 == inputs.segmenter_sha256,
+    }
+    return [name for name, equal in same.items() if not equal]
+
+
 def _finished(out: Path, inputs: Inputs) -> dict[str, Any] | None:
     """The report of the finished build in `out`, if it is the one that is asked for.
 
@@ -309,14 +345,7 @@ def _finished(out: Path, inputs: Inputs) -> dict[str, Any] | None:
         return None
     lock = read_lock(out)
     differing = differing_fields(lock.recipe.model_dump(), inputs.recipe.model_dump())
-    if not differing and lock.sources != [source.record for source in inputs.sources]:
-        differing = ["the sources' content"]
-    if not differing and lock.benchmarks != (inputs.benchmarks.found if inputs.benchmarks else {}):
-        differing = ["the benchmarks' content"]
-    if not differing and lock.tokenizer.fingerprint != inputs.tokenizer.fingerprint:
-        differing = ["the tokenizer's content"]
-    if not differing and lock.segmenter_sha256 != inputs.segmenter_sha256:
-        differing = ["the segmenter model's content"]
+    differing = differing or _differing_inputs(lock, inputs)
     if differing:
         raise UsageError(
             f"{out}: holds the build of another recipe ({', '.join(differing)} differ); "

@@ -37,6 +37,9 @@ def changes_of(differences: Differences) -> list[str]:
         f"{code(name)} {code(old or 'none')} to {code(new or 'none')}"
         for name, (old, new) in differences.versions.items()
     ]
+    old, new = differences.default_variant
+    if old != new:
+        lines.append(f"the variant that is loaded by default is {code(new)}, it was {code(old)}")
     lines += _listed("recipe", recipe)
     lines += _listed("other content of", [code(name) for name in differences.inputs])
     lines += _listed("built with", packages)

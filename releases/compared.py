@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from progdata.builders.errors import ProgdataError
+from progdata.cards.card_header import default_variant
 from progdata.releases.lockfile import LockFile
 from progdata.releases.verified_files import Copy
 from progdata.releases.versions import Level
@@ -79,6 +80,7 @@ class Differences:
     after: str
     variants_added: tuple[str, ...]
     variants_removed: tuple[str, ...]
+    default_variant: tuple[str, str]  # before, and after
     variants: dict[str, VariantChanges]  # those whose files differ
     recipe: dict[str, tuple[Any, Any]]  # by the path of the field
     inputs: tuple[str, ...]  # sources, benchmarks, tokenizer, segmenter that differ
@@ -93,7 +95,14 @@ class Differences:
             return "major"
         if self.variants_added or "minor" in levels:
             return "minor"
-        others = self.recipe or self.inputs or self.versions or self.files or self.variants
+        others = (
+            len({*self.default_variant}) > 1
+            or self.recipe
+            or self.inputs
+            or self.versions
+            or self.files
+            or self.variants
+        )
         return "patch" if others else "none"
 
     def as_json(self) -> dict[str, Any]:
@@ -124,8 +133,9 @@ def compare(before: Copy, after: Copy) -> Differences:
         after.label,
         tuple(name for name in new_names if name not in names),
         tuple(name for name in names if name not in new_names),
+        (default_variant(names), default_variant(new_names)),
         differing,
-        _changed(_flat(old.recipe.model_dump()), _flat(new.recipe.model_dump())),
+        _changed(_by_path(old.recipe.model_dump()), _by_path(new.recipe.model_dump())),
         tuple(name for name in inputs if getattr(old, name) != getattr(new, name)),
         _changed(old.versions, new.versions),
         tuple(sorted(others)),
@@ -250,10 +260,10 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, t
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _flat(content: Mapping[str, Any] | Sequence[Any], prefix: str = "") -> dict[str, Any]:
+def _by_path(content: Mapping[str, Any] | Sequence[Any], prefix: str = "") -> dict[str, Any]:
     """Values of nested sections by their paths; entries of a list that have a name go by it.
 
-    >>> _flat({"splits": {"validation": 0.05}, "variants": [{"name": "clean", "sigma": 0.0}]})
+    >>> _by_path({"splits": {"validation": 0.05}, "variants": [{"name": "clean", "sigma": 0.0}]})
     {'splits.validation': 0.05, 'variants.clean.name': 'clean', 'variants.clean.sigma': 0.0}
     """
     if isinstance(content, Mapping):
@@ -265,7 +275,7 @@ def _flat(content: Mapping[str, Any] | Sequence[Any], prefix: str = "") -> dict[
     for name, value in entries:
         path = f"{prefix}{name}"
         if isinstance(value, (Mapping, list)) and value:
-            flat |= _flat(value, f"{path}.")
+            flat |= _by_path(value, f"{path}.")
         else:
             flat[path] = value
     return flat

@@ -48,7 +48,7 @@ def make_draft(
     records = kept | {own: _record_of(content) for own, content in made.items()}
     released = lock.model_copy(update={"files": dict(sorted(records.items())), "release": record})
     files: dict[str, Path | bytes] = {own: folder / own for own in kept}
-    return _draft(name, version, released, files | made)
+    return _draft(name, version, released, files | made, lock_text(released).encode())
 
 
 def _published_before(folder: Path, lock: LockFile, name: str, version: Version) -> Draft:
@@ -59,11 +59,13 @@ def _published_before(folder: Path, lock: LockFile, name: str, version: Version)
             f"{folder}: is the release {lock.release.name}@{lock.release.version}, which can only "
             "be pushed under its own name and version; push the build that it came from"
         )
-    return _draft(name, version, lock, {own: folder / own for own in lock.files})
+    files: dict[str, Path | bytes] = {own: folder / own for own in lock.files}
+    return _draft(name, version, lock, files, (folder / LOCK_FILE).read_bytes())
 
 
-def _draft(name: str, version: Version, lock: LockFile, files: dict[str, Path | bytes]) -> Draft:
-    text = lock_text(lock).encode()
+def _draft(
+    name: str, version: Version, lock: LockFile, files: dict[str, Path | bytes], text: bytes
+) -> Draft:
     digest = hashlib.sha256(text).hexdigest()
     message = f"Release {version}"
     return Draft(name, version, lock, digest, {**files, LOCK_FILE: text}, message)

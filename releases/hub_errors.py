@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from progdata.builders.errors import one_line
+from progdata.builders.redaction import redact
 from progdata.builders.retries import Setback, retry_after
 
 _PASSING = {408: "timeout", 425: "server_error", 429: "rate_limited"}
@@ -40,6 +41,17 @@ def setback_of_hub(error: Exception) -> Setback:
 def is_absent(error: Exception) -> bool:
     """Whether there is no such repository, revision or file, or none that this user may see."""
     return type(error).__name__ in _ABSENT
+
+
+def is_absent_file(error: Exception) -> bool:
+    """Whether the repository and the revision are there, and only the file is not."""
+    return type(error).__name__ == "RemoteEntryNotFoundError"
+
+
+def is_local(error: Exception) -> bool:
+    """Whether it is this machine's own: a disk that is full, a folder that cannot be written."""
+    own = type(error).__module__ == "builtins" and isinstance(error, OSError)
+    return own and setback_of_hub(error).reason == "refused_by_server"
 
 
 def is_unreachable(error: Exception) -> bool:
@@ -85,8 +97,6 @@ def told(name: str, error: Exception, tries: int = 1) -> str:
 
 def _said(error: Exception) -> str:
     """What an error says, without the token."""
-    from huggingface_hub import get_token
-
     response = _response(error)
     said = str(getattr(error, "server_message", None) or "")
     if response is not None:
@@ -94,8 +104,7 @@ def _said(error: Exception) -> str:
     else:
         cause = next((own for own in _chain(error) if _kinds(own) & _CONNECTIONS), error)
         text = f"{type(cause).__name__}: {cause}"
-    token = get_token()
-    return one_line(Exception(text.replace(token, "***") if token else text))
+    return one_line(Exception(redact(text)))
 
 
 def _status(error: Exception) -> int:

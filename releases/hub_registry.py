@@ -20,14 +20,23 @@ from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.retries import delay
 from progdata.releases.hub_errors import (
     is_absent,
+    is_absent_file,
     is_conflict,
+    is_local,
     is_stale,
     is_unreachable,
     setback_of_hub,
     told,
 )
 from progdata.releases.lockfile import FileRecord, LockFile, parse_lock
-from progdata.releases.registry import Draft, Head, Release, StaleParentError, unknown_version
+from progdata.releases.registry import (
+    Draft,
+    Head,
+    NotAReleaseError,
+    Release,
+    StaleParentError,
+    unknown_version,
+)
 from progdata.releases.verified_files import sha256_file
 from progdata.releases.versions import Version, version_of_tag
 from progdata.releases.workspace import LOCK_FILE
@@ -38,8 +47,11 @@ if TYPE_CHECKING:
 TRIES = 6
 """Of a call that changes the Hub; with the usual backoff they span about a minute."""
 
-READ_TRIES = 4
-"""Of a call that only reads."""
+COMMITS_SEARCHED = 20
+"""The latest commits among which one that could not be tagged is looked for."""
+
+READ_TRIES = 3
+"""Of a call that only reads; the client retries some of these by itself."""
 
 T = TypeVar("T")
 
@@ -48,6 +60,9 @@ class HubRegistry:
     """Releases in dataset repositories of the Hub (or of the server that HF_ENDPOINT names)."""
 
     where = "the Hub"
+    nothing = (
+        "no release of that name, or it is private: log in with `hf auth login` or set HF_TOKEN"
+    )
 
     @cached_property
     def _api(self) -> "HfApi":
@@ -75,6 +90,8 @@ class HubRegistry:
         """A published release. Raises UsageError where there is none of this version."""
         try:
             path = self._download_lock(name, version.tag)
+        except _AbsentFileError as error:
+            raise NotAReleaseError(f"{name}: the tag {version.tag} holds no {LOCK_FILE}") from error
         except _AbsentError as error:
             raise unknown_version(self, name, version) from error
         return Release(name, version, _commit_of(path, LOCK_FILE))
@@ -135,13 +152,44 @@ class HubRegistry:
             except ProgdataError:
                 raise
             except Exception as error:  # the client and its transport raise many kinds
+                if is_local(error):
+                    raise
                 head = self.head(draft.name)
-                if head.lock_sha256 == draft.lock_sha256 and head.commit:
-                    return head.commit
+                if head.commit != parent and (made := self.find_untagged(draft)):
+                    return made
                 if head.commit != parent or is_stale(error):
                     raise StaleParentError(draft.name, head.commit) from error
                 self._wait_or_raise(draft.name, error, tried, TRIES)
         raise AssertionError
+
+    def find_untagged(self, draft: Draft) -> str | None:
+        """The latest commit that holds exactly the files of a draft, beside those of others."""
+        commits = self._call(
+            draft.name, lambda: self._api.list_repo_commits(draft.name, repo_type="dataset")
+        )
+        recent = [own.commit_id for own in commits[:COMMITS_SEARCHED]]
+        return next((commit for commit in recent if self._holds(draft, commit)), None)
+
+    def _holds(self, draft: Draft, commit: str) -> bool:
+        """Whether each file of a draft has the same bytes in a commit, by the hashes of the Hub."""
+        from huggingface_hub.hf_api import RepoFile
+
+        found = self._call(
+            draft.name,
+            lambda: self._api.get_paths_info(
+                draft.name, [*draft.files, *draft.removed], repo_type="dataset", revision=commit
+            ),
+        )
+        there = {own.path: own for own in found if isinstance(own, RepoFile)}
+        if there.keys() != draft.files.keys():
+            return False
+        records = _records(draft)
+        return all(
+            own.lfs.sha256 == records[name].sha256
+            if own.lfs
+            else own.blob_id == git_blob_id(draft.files[name])
+            for name, own in there.items()
+        )
 
     def tag(self, draft: Draft, commit: str) -> None:
         """Make the annotated tag; one that is there already must be of this commit."""
@@ -171,7 +219,7 @@ class HubRegistry:
     def _commit_once(self, draft: Draft, parent: str | None) -> str:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        records = {**draft.lock.files, LOCK_FILE: _record_of_lock(draft)}
+        records = _records(draft)
 
         def hashed(name: str) -> CommitOperationAdd:
             content = draft.files[name]
@@ -185,7 +233,8 @@ class HubRegistry:
 
         with ThreadPoolExecutor() as pool:
             additions = list(pool.map(hashed, draft.files))
-        deletions = [CommitOperationDelete(name, is_folder=False) for name in draft.removed]
+        left = self._present(draft.name, draft.removed, parent)
+        deletions = [CommitOperationDelete(name, is_folder=False) for name in left]
         self._api.preupload_lfs_files(
             draft.name, additions, repo_type="dataset", revision="main", free_memory=False
         )
@@ -199,16 +248,32 @@ class HubRegistry:
         )
         return made.oid
 
+    def _present(self, name: str, files: tuple[str, ...], commit: str | None) -> list[str]:
+        """Those of the files that are in a commit; somebody may have deleted some by hand."""
+        if not files:
+            return []
+        found = self._call(
+            name,
+            lambda: self._api.get_paths_info(
+                name, list(files), repo_type="dataset", revision=commit
+            ),
+        )
+        return [own.path for own in found]
+
     def _download_lock(self, name: str, revision: str) -> Path:
         """The lock file, which proves the others, and is itself proved by its name in git."""
         path = self._download(name, LOCK_FILE, revision)
-        if not _is_whole(path):
+        if _is_whole(path):
+            return path
+        damaged = ProgdataError(
+            f"{name}: {LOCK_FILE} has other bytes than the Hub says it has; nothing was taken"
+        )
+        try:
             path = self._download(name, LOCK_FILE, revision, again=True)
+        except ProgdataError as error:
+            raise damaged from error
         if not _is_whole(path):
-            raise ProgdataError(
-                f"{name}: {LOCK_FILE} arrived with other bytes than the Hub says it has; nothing "
-                "was taken from it"
-            )
+            raise damaged
         return path
 
     def _download(self, name: str, file: str, revision: str, *, again: bool = False) -> Path:
@@ -236,8 +301,11 @@ class HubRegistry:
             try:
                 return attempt()
             except Exception as error:
+                if is_local(error):
+                    raise
                 if is_absent(error):
-                    raise _AbsentError(told(name, error)) from error
+                    kind = _AbsentFileError if is_absent_file(error) else _AbsentError
+                    raise kind(told(name, error)) from error
                 self._wait_or_raise(name, error, tried, tries)
         raise AssertionError
 
@@ -251,6 +319,10 @@ class HubRegistry:
 
 class _AbsentError(ProgdataError):
     """There is no such repository, revision or file, or it is not shown to this user."""
+
+
+class _AbsentFileError(_AbsentError):
+    """The repository and the revision are there; the file is not."""
 
 
 class _UnreachableError(ProgdataError):
@@ -267,12 +339,20 @@ def _is_whole(path: Path) -> bool:
     own hash or, for large files, the SHA-256."""
     blob, content = path.resolve().name, path.read_bytes()
     if re.fullmatch("[0-9a-f]{40}", blob):
-        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == blob
+        return git_blob_id(content) == blob
     if re.fullmatch("[0-9a-f]{64}", blob):
         return hashlib.sha256(content).hexdigest() == blob
     return True  # a cache without links does not say
 
 
-def _record_of_lock(draft: Draft) -> FileRecord:
+def git_blob_id(content: Path | bytes) -> str:
+    """The hash by which git, and so the Hub, names a file that is not large."""
+    data = content.read_bytes() if isinstance(content, Path) else content
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _records(draft: Draft) -> dict[str, FileRecord]:
+    """What every file of a draft must be, the lock file too."""
     content: Any = draft.files[LOCK_FILE]
-    return FileRecord(bytes=len(content), sha256=draft.lock_sha256)
+    own = FileRecord(bytes=len(content), sha256=draft.lock_sha256)
+    return {**draft.lock.files, LOCK_FILE: own}

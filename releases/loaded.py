@@ -1,5 +1,6 @@
 """`progdata.load`: a published release as `datasets` tables, every file proved."""
 
+import glob
 from typing import TYPE_CHECKING
 
 from progdata.releases.pulled import find_copy, pull, usual_variant
@@ -31,6 +32,8 @@ def load(
     _, release, copy = find_copy(f"{name}@{version}", source)
     own = variant or usual_variant(copy.lock)
     pulled = pull(str(release), variants=[own], splits=[split] if split else None, source=source)
-    found = load_dataset("parquet", data_files=pulled.data_files(own))
+    files = pulled.data_files(own)
+    literal = {split: [glob.escape(path) for path in paths] for split, paths in files.items()}
+    found = load_dataset("parquet", data_files=literal)
     assert isinstance(found, DatasetDict)
     return found

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from progdata.builders.atomic import TEMPORARY, move
+from progdata.builders.atomic import TEMPORARY, move, sync
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.releases.lockfile import FileRecord, parse_lock
 from progdata.releases.registry import Draft, Head, Release, StaleParentError, unknown_version
 from progdata.releases.release_record import ReleaseNote, read_record, write_record
-from progdata.releases.verified_files import copy_verified, sha256_file
+from progdata.releases.verified_files import check_content, copy_verified, sha256_file
 from progdata.releases.versions import Version, check_repo_name, version_of_tag
 from progdata.releases.workspace import LOCK_FILE
 
@@ -31,6 +31,8 @@ COMMIT_CHARS = 40
 
 class LocalRegistry:
     """Releases in a folder."""
+
+    nothing = "no release of that name"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -73,11 +75,7 @@ class LocalRegistry:
         return Head(record.commit, parse_lock(path.read_bytes(), path), sha256_file(path))
 
     def create(self, name: str, *, private: bool) -> None:
-        """Make the repository's folder."""
-        if private:
-            raise UsageError(
-                f"{self.where}: --private is for the Hub; set the permissions of a folder"
-            )
+        """Make the repository's folder; who may read it, its permissions say."""
         self._repository(name).mkdir(parents=True, exist_ok=True)
 
     def commit(self, draft: Draft, parent: str | None) -> str:
@@ -85,7 +83,7 @@ class LocalRegistry:
         own = self._repository(draft.name)
         with self._writing(own):
             head = self.head(draft.name)
-            if head.commit != parent:
+            if head.commit != parent or (own / draft.version.tag).exists():
                 raise StaleParentError(draft.name, head.commit)
             commit = draft.lock_sha256[:COMMIT_CHARS]
             temporary = own / f"{TEMPORARY}{commit}"
@@ -93,6 +91,8 @@ class LocalRegistry:
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
             previous = own / self.versions(draft.name)[-1].tag if parent else None
             self._fill(temporary, draft, previous)
+            for folder in (temporary, *(path for path in temporary.rglob("*") if path.is_dir())):
+                sync(folder)
             date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             note = ReleaseNote(
                 name=draft.name,
@@ -104,6 +104,10 @@ class LocalRegistry:
             write_record(self._record_path(draft.name, draft.version), note)
             move(temporary, own / draft.version.tag)
         return commit
+
+    def find_untagged(self, draft: Draft) -> str | None:
+        """None: here a commit has its version from the start."""
+        return None
 
     def tag(self, draft: Draft, commit: str) -> None:
         """The name of the folder is the tag."""
@@ -123,12 +127,12 @@ class LocalRegistry:
                 continue
             target.unlink(missing_ok=True)
             same = previous / name if previous else None
-            if not (
-                same and same.is_file() and sha256_file(same) == sha256 and _linked(same, target)
-            ):
-                copy_verified(content, target, sha256, name)
-        extra = [path for path in temporary.rglob("*") if path.is_file()]
-        for path in extra:
+            if same and same.is_file() and sha256_file(same) == sha256:
+                check_content(content, sha256, name)
+                if _linked(same, target):
+                    continue
+            copy_verified(content, target, sha256, name)
+        for path in [own for own in temporary.rglob("*") if own.is_file()]:
             if path.relative_to(temporary).as_posix() not in draft.files:
                 path.unlink()
 

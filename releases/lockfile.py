@@ -12,10 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from progdata import __version__
 from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.prompts import profiles
 from progdata.releases.recipe import Recipe, recipe_sha256
 from progdata.releases.workspace import LOCK_FILE
 
@@ -64,6 +65,10 @@ class ReleaseRecord(BaseModel):
     version: str
     previous: str | None  # the version that `changes` are against
     changes: list[str]  # a line each, as in CHANGELOG.md
+
+
+class BadLockError(ProgdataError):
+    """A file that is no lock file, or one that this version of progdata cannot read."""
 
 
 class LockFile(BaseModel):
@@ -120,15 +125,34 @@ def read_lock(folder: Path) -> LockFile:
         ) from error
 
 
+def find_lock(path: str | None) -> LockFile | None:
+    """The lock file that `path` is; None where it is a recipe, or nothing."""
+    if path is None or not path.endswith(".json") or not Path(path).is_file():
+        return None
+    return parse_lock(Path(path).read_bytes(), path)
+
+
 def parse_lock(content: bytes, where: Path | str) -> LockFile:
-    """The lock file with this content. Raises ProgdataError that names `where` it is from."""
+    """The lock file with this content. Raises BadLockError that names `where` it is from."""
+    found: Any = None
     try:
-        return LockFile.model_validate(json.loads(content))
-    except (ValueError, ValidationError, RecursionError) as error:
-        reasons = str(error).splitlines() or [type(error).__name__]
-        raise ProgdataError(
-            f"{where}: not a lock file of progdata {__version__}: {' '.join(reasons[:3])[:300]}"
+        found = json.loads(content)
+        _refuse_paths(found["recipe"])
+        return LockFile.model_validate(found)
+    except (ValueError, TypeError, LookupError, RecursionError, UsageError) as error:
+        reason = " ".join(str(error).splitlines()[:3])[:300] or type(error).__name__
+        maker = found.get("progdata", __version__) if isinstance(found, dict) else __version__
+        made = f"; progdata {maker!s:.20} made it" if maker != __version__ else ""
+        raise BadLockError(
+            f"{where}: not a lock file of progdata {__version__}: {reason}{made}"
         ) from error
+
+
+def _refuse_paths(recipe: Any) -> None:
+    """A lock file may come from a stranger: reading it must open no file that it names."""
+    profile = recipe.get("prompt_profile") if isinstance(recipe, dict) else None
+    if isinstance(profile, str) and profile not in profiles():
+        raise ValueError(f"prompt_profile {profile!r} is neither known nor written out")
 
 
 def lock_text(lock: LockFile) -> str:

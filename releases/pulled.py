@@ -1,6 +1,7 @@
 """`progdata pull`: the files of a release, each proved by its sha256 before anything is done with
 them. Nothing of a release is ever run."""
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -8,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from progdata.builders.atomic import TEMPORARY
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.nearest import did_you_mean
 from progdata.cards.card_header import default_variant
 from progdata.releases.display import Display, Silent
 from progdata.releases.lockfile import LockFile
-from progdata.releases.registries import HUB, find_registry, find_release
+from progdata.releases.registries import HUB, find_registry
 from progdata.releases.registry import Registry, Release
 from progdata.releases.release_record import read_record
 from progdata.releases.verified_files import (
@@ -22,6 +26,7 @@ from progdata.releases.verified_files import (
     copy_verified,
     fetch_again,
     fetch_verified,
+    last_release,
     open_release,
     sha256_file,
 )
@@ -54,6 +59,13 @@ class Pulled:
                 found.setdefault(_split_of(name), []).append(str(self.paths[name]))
         return {split: found[split] for split in self.lock.splits if split in found}
 
+    def _loading(self, variant: str) -> str:
+        """How `datasets` loads a variant from here; by the card, if it has all splits."""
+        files = self.data_files(variant)
+        if list(files) == list(self.lock.splits):
+            return f'load_dataset("{self.folder}", "{variant}")'
+        return f'load_dataset("parquet", data_files={json.dumps(files)})'
+
     def report(self) -> dict[str, Any]:
         """What was pulled, as plain values."""
         variants = [
@@ -67,7 +79,7 @@ class Pulled:
             "registry": self.registry,
             "folder": str(self.folder),
             "variants": variants,
-            "variant": default if default in variants else next(iter(variants), None),
+            "load": self._loading(default if default in variants else variants[0]),
             "splits": [
                 s for s in self.lock.splits if any(s in self.data_files(v) for v in variants)
             ],
@@ -107,23 +119,23 @@ def pull(
         return Pulled(release, registry.where, copy.lock, copy.lock_sha256, lock_path.parent, paths)
     folder = Path(out)
     _refuse_others(folder, copy, wanted)
-    paths = _each(wanted, lambda own: _place(registry, release, own, _sha(copy, own), folder))
-    _place(registry, release, LOCK_FILE, copy.lock_sha256, folder)
+    with _writing(folder):
+        paths = _each(wanted, lambda own: _place(registry, release, own, _sha(copy, own), folder))
+        _place(registry, release, LOCK_FILE, copy.lock_sha256, folder)
     return Pulled(release, registry.where, copy.lock, copy.lock_sha256, folder, paths)
 
 
 def find_copy(spec: str, source: str) -> tuple[Registry, Release, Copy]:
-    """The release `spec` in a registry, and its lock file. Raises ProgdataError where what the
-    version names is no release of that version."""
+    """The release `spec` in a registry, opened."""
     name, version = parse_release(spec)
     registry = find_registry(source)
-    release = find_release(registry, name, version)
-    copy = open_release(registry, release)
-    own = copy.lock.release
-    if own is None or own.version != str(release.version):
-        holds = f"release {own.version}" if own else "a build that was never released"
-        raise ProgdataError(f"{release}: its files are those of {holds}; somebody moved the tag")
-    return registry, release, copy
+    if version is not None:
+        release = registry.find(name, version)
+        return registry, release, open_release(registry, release)
+    found = last_release(registry, name, registry.versions(name, offline=True))
+    if found is None:
+        raise UsageError(f"{name}: there is {registry.nothing} in {registry.where}")
+    return registry, *found
 
 
 def wanted_files(
@@ -220,6 +232,17 @@ def _refuse_others(folder: Path, copy: Copy, wanted: list[str]) -> None:
             raise UsageError(
                 f"{path}: is there already, and is not that of {copy.label}; choose another --out"
             )
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Hold a folder, without what a pull that was killed left half-written there."""
+    work = folder / ".progdata"
+    work.mkdir(parents=True, exist_ok=True)
+    with FileLock(work / "writer.lock"):
+        for leftover in folder.rglob(f"{TEMPORARY}*"):
+            leftover.unlink()
+        yield
 
 
 def _place(registry: Registry, release: Release, name: str, sha256: str, folder: Path) -> Path:

@@ -10,15 +10,15 @@ from typing import Any, Literal
 from progdata.builders.errors import LawError, ProgdataError, UsageError
 from progdata.releases.changelog import LEVELS
 from progdata.releases.check import check, check_files
-from progdata.releases.compared import Differences, compare
+from progdata.releases.compared import compare
 from progdata.releases.display import Display, Silent
 from progdata.releases.drafted import make_draft
 from progdata.releases.lockfile import LockFile, read_lock
 from progdata.releases.proof import is_proven, remember_proven
-from progdata.releases.registries import find_registry
-from progdata.releases.registry import Draft, Head, Registry
+from progdata.releases.registries import HUB, find_registry
+from progdata.releases.registry import Draft, Head, Registry, StaleParentError
 from progdata.releases.release_record import ReleaseNote, write_record
-from progdata.releases.verified_files import Copy, open_folder, open_release
+from progdata.releases.verified_files import Copy, last_release, open_folder, open_release
 from progdata.releases.versions import Level, Version, check_repo_name, parse_version
 from progdata.releases.workspace import LOCK_FILE
 
@@ -37,7 +37,6 @@ class _Plan:
     versions: list[Version]
     least: Version
     level: Level | None  # None for a first release
-    latest: Version | None
 
 
 def push(
@@ -63,6 +62,8 @@ def push(
     check_repo_name(name)
     asked = parse_version(version) if version else None
     registry = find_registry(to)
+    if private and to != HUB:
+        raise UsageError(f"{to}: --private is for the Hub; set the permissions of a folder")
     lock = read_lock(path)
     shown.stage("checking every law")
     _prove(path, lock, tokenizer)
@@ -73,11 +74,8 @@ def push(
     status, commit = _status(registry, plan)
     if status == "planned" and not dry_run:
         shown.stage(f"publishing {len(plan.draft.files)} files as {name}@{plan.draft.version}")
-        registry.create(name, private=private)
-        parent = plan.head.commit or registry.head(name).commit
-        commit = registry.commit(plan.draft, parent)
-        status = "published"
-    if status in ("published", "finished") and commit and not dry_run:
+        commit, status = _publish(registry, plan, private), "published"
+    if status == "finished" and commit and not dry_run:
         registry.tag(plan.draft, commit)
     if record is not None and commit and not dry_run:
         own = plan.draft
@@ -86,6 +84,19 @@ def push(
         )
         write_record(Path(record), note)
     return _report(registry, plan, status, commit, dry_run)
+
+
+def _publish(registry: Registry, plan: _Plan, private: bool) -> str:
+    """Make the commit and its tag; the commit."""
+    name, head = plan.draft.name, plan.head
+    registry.create(name, private=private)
+    if head.commit is None:  # a repository that was just made may have a first commit of its own
+        head = registry.head(name)
+        if head.lock_sha256 is not None:
+            raise StaleParentError(name, head.commit)
+    commit = registry.commit(plan.draft, head.commit)
+    registry.tag(plan.draft, commit)
+    return commit
 
 
 def _prove(folder: Path, lock: LockFile, tokenizer: str | None) -> None:
@@ -109,46 +120,41 @@ def _plan(
     """What to publish, in the light of what is published. Raises UsageError where it must not."""
     head = registry.head(name)
     versions = registry.versions(name)
-    latest = versions[-1] if versions else None
-    earlier = [own for own in versions if asked is None or own < asked]
-    before = _open(registry, name, earlier[-1]) if earlier else None
+    before = _opened(registry, name, [own for own in versions if not asked or own < asked])
     differences = compare(before, open_folder(folder)) if before else None
-    least = _least(latest, earlier[-1] if earlier else None, differences)
+    least = _version_of(before).raised(differences.level) if before and differences else FIRST
     draft = make_draft(folder, lock, name, asked or least, before, differences)
     left = set(head.lock.files) - set(draft.files) if head.lock else set[str]()
     draft = replace(draft, removed=tuple(sorted(left)))
     level = differences.level if differences else None
-    plan = _Plan(draft, head, versions, least, level, latest)
+    plan = _Plan(draft, head, versions, least, level)
     if asked is not None and asked not in versions:
-        _refuse_low(plan, asked)
+        newer = _opened(registry, name, [own for own in versions if own > asked])
+        _refuse_low(plan, asked, newer)
     return plan
 
 
-def _open(registry: Registry, name: str, version: Version) -> Copy:
-    return open_release(registry, registry.find(name, version))
+def _opened(registry: Registry, name: str, versions: list[Version]) -> Copy | None:
+    found = last_release(registry, name, versions)
+    return found[1] if found else None
 
 
-def _least(
-    latest: Version | None, before: Version | None, differences: Differences | None
-) -> Version:
-    if latest is None:
-        return FIRST
-    return latest.raised(differences.level if differences and latest == before else "patch")
+def _version_of(release: Copy) -> Version:
+    assert release.lock.release is not None  # it was opened as a release
+    return parse_version(release.lock.release.version)
 
 
-def _refuse_low(plan: _Plan, asked: Version) -> None:
-    """Raise UsageError where a version promises less than what changed."""
-    if plan.latest is None:
-        return
-    if asked < plan.latest:
+def _refuse_low(plan: _Plan, asked: Version, newer: Copy | None) -> None:
+    """Raise UsageError where a version comes too late, or promises less than what changed."""
+    name = plan.draft.name
+    if newer is not None:
         raise UsageError(
-            f"{plan.draft.name}: {asked} is lower than the latest release, {plan.latest}; give a "
+            f"{name}: {asked} is lower than the latest release, {_version_of(newer)}; give a "
             "higher --version (--dry-run says which fits)"
         )
-    if asked < plan.least:
+    if plan.level is not None and asked < plan.least:
         raise UsageError(
-            f"{plan.draft.name}: {asked} is too low after {plan.latest}: {_proposal(plan)}: give "
-            f"--version {plan.least}"
+            f"{name}: {asked} is too low: {_proposal(plan)}: give --version {plan.least}"
         )
 
 
@@ -173,8 +179,9 @@ def _status(registry: Registry, plan: _Plan) -> tuple[Status, str | None]:
     untagged = head.lock.release if head.lock else None
     if head.lock is None or untagged is None or untagged.version != str(draft.version):
         return "planned", None
-    if head.lock_sha256 == draft.lock_sha256:
-        return "finished", head.commit
+    commit = registry.find_untagged(draft) if head.lock_sha256 == draft.lock_sha256 else None
+    if commit is not None:
+        return "finished", commit
     what = f"a push of {draft.version} was cut off before its tag"
     raise _other_bytes(plan, head.lock, what)
 

@@ -1,10 +1,10 @@
-"""Which registry a word or a path stands for, and the release that a version stands for."""
+"""Which registry a word or a path stands for."""
 
 from pathlib import Path
 
 from progdata.builders.errors import UsageError
-from progdata.releases.registry import Registry, Release
-from progdata.releases.versions import Version
+from progdata.builders.nearest import did_you_mean
+from progdata.releases.registry import Registry
 
 HUB = "hub"
 
@@ -15,16 +15,8 @@ def find_registry(where: str) -> Registry:
         from progdata.releases.hub_registry import HubRegistry
 
         return HubRegistry()
+    if not Path(where).exists() and (meant := did_you_mean(where, [HUB])):
+        raise UsageError(f"{where}: no folder of that name{meant}")
     from progdata.releases.local_registry import LocalRegistry
 
     return LocalRegistry(Path(where))
-
-
-def find_release(registry: Registry, name: str, version: Version | None) -> Release:
-    """The release of a version, or the latest one. Raises UsageError where there is none."""
-    if version is None:
-        known = registry.versions(name, offline=True)
-        if not known:
-            raise UsageError(f"{name}: no release of that name in {registry.where}")
-        version = known[-1]
-    return registry.find(name, version)

@@ -65,6 +65,10 @@ class StaleParentError(ProgdataError):
         )
 
 
+class NotAReleaseError(ProgdataError):
+    """What a version names is no release of that version: a tag that somebody made or moved."""
+
+
 class Registry(Protocol):
     """Publishes releases and finds them again. Errors are ProgdataError, one line each."""
 
@@ -73,13 +77,19 @@ class Registry(Protocol):
         """How a message calls it."""
         ...
 
+    @property
+    def nothing(self) -> str:
+        """What a message says of a name that it has no release of."""
+        ...
+
     def versions(self, name: str, *, offline: bool = False) -> list[Version]:
         """The published versions, in order; none where there is no such repository. With
         `offline`, those that are known here will do where it cannot be reached."""
         ...
 
     def find(self, name: str, version: Version) -> Release:
-        """A published release. Raises UsageError where there is none of this version."""
+        """A published release. Raises UsageError where there is none of this version,
+        NotAReleaseError where its tag is of something else."""
         ...
 
     def fetch(self, release: Release, file: str, *, again: bool = False) -> Path:
@@ -106,6 +116,10 @@ class Registry(Protocol):
         """
         ...
 
+    def find_untagged(self, draft: Draft) -> str | None:
+        """The commit that a push of this draft made and could not tag; None where there is none."""
+        ...
+
     def tag(self, draft: Draft, commit: str) -> None:
         """Give a commit its version. Raises ProgdataError where another commit has it."""
         ...
@@ -114,5 +128,5 @@ class Registry(Protocol):
 def unknown_version(registry: Registry, name: str, version: Version) -> UsageError:
     """The error for a version that is not there."""
     known = ", ".join(map(str, registry.versions(name)[-10:]))
-    there = f"there are: {known}" if known else "there is no release of that name"
+    there = f"there are: {known}" if known else f"there is {registry.nothing}"
     return UsageError(f"{name}: no version {version} in {registry.where}; {there}")

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.errors import UsageError
+from progdata.releases.lockfile import BadLockError
 from progdata.releases.registries import HUB, find_registry
-from progdata.releases.registry import Registry, Release
+from progdata.releases.registry import NotAReleaseError, Registry
 from progdata.releases.verified_files import open_release
-from progdata.releases.versions import check_repo_name
+from progdata.releases.versions import Version, check_repo_name
 
 
 def list_releases(name: str, *, source: str = HUB) -> dict[str, Any]:
@@ -17,28 +18,25 @@ def list_releases(name: str, *, source: str = HUB) -> dict[str, Any]:
     registry = find_registry(source)
     versions = registry.versions(check_repo_name(name))
     if not versions:
-        raise UsageError(f"{name}: no release of that name in {registry.where}")
-    found = [registry.find(name, version) for version in reversed(versions)]
+        raise UsageError(f"{name}: there is {registry.nothing} in {registry.where}")
     return {
         "name": name,
         "registry": registry.where,
-        "releases": [_described(registry, release) for release in found],
+        "releases": [_described(registry, name, version) for version in reversed(versions)],
     }
 
 
-def _described(registry: Registry, release: Release) -> dict[str, Any]:
-    known = {
-        "version": str(release.version),
-        "commit": release.commit,
-        "date": registry.date(release),
-    }
+def _described(registry: Registry, name: str, version: Version) -> dict[str, Any]:
     try:
+        release = registry.find(name, version)
         copy = open_release(registry, release)
-    except ProgdataError as error:  # a tag of somebody else's
-        return {**known, "unreadable": str(error)}
+    except (NotAReleaseError, BadLockError) as error:
+        return {"version": str(version), "unreadable": str(error)}
     lock = copy.lock
     return {
-        **known,
+        "version": str(version),
+        "commit": release.commit,
+        "date": registry.date(release),
         "lock_sha256": copy.lock_sha256,
         "rows": sum(lock.splits.values()),
         "splits": lock.splits,

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from progdata.builders.atomic import atomic_file
 from progdata.builders.errors import ProgdataError
 from progdata.releases.lockfile import LockFile, parse_lock, read_lock
-from progdata.releases.registry import Registry, Release
+from progdata.releases.registry import NotAReleaseError, Registry, Release
+from progdata.releases.versions import Version
 from progdata.releases.workspace import LOCK_FILE
 
 CHUNK = 1 << 20
@@ -40,7 +42,7 @@ class Copy:
 
 
 def open_folder(folder: Path) -> Copy:
-    """The build, or the pulled release, in a folder."""
+    """The build, or the pulled release, in a folder. Raises UsageError where there is none."""
     lock = read_lock(folder)
 
     def path(name: str) -> Path:
@@ -54,19 +56,36 @@ def open_folder(folder: Path) -> Copy:
 
 
 def open_release(registry: Registry, release: Release) -> Copy:
-    """A published release. Raises ProgdataError where it holds no lock file, or a strange one."""
+    """A published release. Raises NotAReleaseError where its files are those of another one."""
     lock_path = registry.fetch(release, LOCK_FILE)
     try:
         lock = parse_lock(lock_path.read_bytes(), f"{release}: {LOCK_FILE}")
     except ProgdataError:  # the cache may be damaged
         lock_path = registry.fetch(release, LOCK_FILE, again=True)
         lock = parse_lock(lock_path.read_bytes(), f"{release}: {LOCK_FILE}")
+    own = lock.release
+    if own is None or own.version != str(release.version):
+        holds = f"release {own.version}" if own else "a build that was never released"
+        raise NotAReleaseError(
+            f"{release}: its files are those of {holds}; somebody made or moved the tag"
+        )
     return Copy(
         str(release),
         lock,
         sha256_file(lock_path),
         lambda name: fetch_verified(registry, release, name, lock.files[name].sha256),
     )
+
+
+def last_release(
+    registry: Registry, name: str, versions: list[Version]
+) -> tuple[Release, Copy] | None:
+    """The highest of these versions that is a release; tags of something else are passed over."""
+    for version in reversed(versions):
+        with suppress(NotAReleaseError):
+            release = registry.find(name, version)
+            return release, open_release(registry, release)
+    return None
 
 
 def fetch_verified(registry: Registry, release: Release, name: str, sha256: str) -> Path:
@@ -105,6 +124,14 @@ def copy_verified(content: Path | bytes, target: Path, sha256: str, what: str) -
             out.write(chunk)
         if digest.hexdigest() != sha256:
             raise MismatchError(what, sha256, digest.hexdigest())
+
+
+def check_content(content: Path | bytes, sha256: str, what: str) -> None:
+    """Raise MismatchError unless these bytes have this sha256."""
+    if isinstance(content, Path):
+        _verify(content, sha256, what)
+    elif (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise MismatchError(what, sha256, found)
 
 
 def sha256_file(path: Path) -> str:

@@ -354,7 +354,7 @@ def test_a_tag_that_was_moved_to_another_release_is_refused(
     assert push(hub, pull.home, "2.0.0", release).code == 0
     hub.repo("datasets", NAME).git.set_ref("refs/tags/v1.0.0", hub.tags(NAME)["v2.0.0"])
     line = assert_one_line(pull("--out", tmp_path / "out"))
-    assert "its files are those of release 2.0.0; somebody moved the tag" in line
+    assert "its files are those of release 2.0.0; somebody made or moved the tag" in line
     assert not (tmp_path / "out").exists()
 
 

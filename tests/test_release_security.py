@@ -155,7 +155,7 @@ def test_no_status_of_a_hub_that_repeats_the_token_makes_us_tell_it(
     assert_nowhere(echoing.token, done, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["status", "cut", "lose_answer", "unknown", "read-only"])
+@pytest.mark.parametrize("kind", ["status", "cut", "unknown", "read-only"])
 @pytest.mark.parametrize("debug", [False, True], ids=["plain", "debug"])
 def test_no_failure_tells_the_token(hub: LoopbackHub, tmp_path: Path, kind: Any, debug: bool):
     tokens = {"unknown": "hf_UnknownUnknownUnknownUnknownUnknown", "read-only": hub.read_only_token}

@@ -34,6 +34,7 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
         "patch": countdown(60, ["clean"], verify={"memory_mb": 600}),
         "minor": countdown(60, ["clean", "noisy"]),
         "major": countdown(60, ["clean"], seed=1),
+        "noisy": countdown(60, ["noisy"]),
     }
     for name, recipe in recipes.items():
         build(recipe, folder / name)
@@ -115,7 +116,7 @@ class TestPush:
         self, registry: Registry, builds: Builds, change: str, version: str
     ) -> None:
         registry.push(builds["first"], "1.0.0")
-        with pytest.raises(UsageError, match=f"{version} is too low after 1.0.0"):
+        with pytest.raises(UsageError, match=f"{version} is too low: the least version that fits"):
             registry.push(builds[change], version)
         assert registry.names() == ["v1.0.0", "v1.0.0.yaml"]
 
@@ -223,6 +224,12 @@ class TestChangelog:
         assert [head.split()[1] for head in heads[1:]] == ["2.0.0", "1.1.0", "1.0.0"]
         assert "- variant `noisy` added" in text
         assert "- variant `noisy` removed" in text
+
+    def test_another_default_variant_is_told(self, registry: Registry, builds: Builds) -> None:
+        registry.push(builds["noisy"], "1.0.0")
+        report = registry.push(builds["minor"], None, dry_run=True)
+        default = "the variant that is loaded by default is `clean`, it was `noisy`"
+        assert (report["level"], default in report["changes"]) == ("minor", True)
 
     def test_releases_are_listed_with_what_each_changed(
         self, registry: Registry, builds: Builds
