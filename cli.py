@@ -139,7 +139,8 @@ def _options(
 @app.command(epilog="Example: progdata build --variant noisy --out my-dataset")
 def build(
     recipe: Annotated[
-        str | None, typer.Argument(help="A YAML file, or the name of a shipped recipe.")
+        str | None,
+        typer.Argument(help="A YAML file, the name of a shipped recipe, or a build's lock file."),
     ] = None,
     source: Sources = None,
     variant: Annotated[

@@ -95,15 +95,9 @@ class Differences:
             return "major"
         if self.variants_added or "minor" in levels:
             return "minor"
-        others = (
-            len({*self.default_variant}) > 1
-            or self.recipe
-            or self.inputs
-            or self.versions
-            or self.files
-            or self.variants
-        )
-        return "patch" if others else "none"
+        others = (self.recipe, self.inputs, self.versions, self.files, self.variants)
+        switched = self.default_variant[0] != self.default_variant[1]
+        return "patch" if switched or any(others) else "none"
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, with the level."""

@@ -3,7 +3,7 @@ them. Nothing of a release is ever run."""
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +25,16 @@ from progdata.releases.verified_files import (
     MismatchError,
     copy_verified,
     fetch_again,
-    fetch_verified,
     last_release,
     open_release,
     sha256_file,
+    verified,
 )
 from progdata.releases.versions import parse_release
 from progdata.releases.workspace import LOCK_FILE
 
-TRANSFERS = 8
-"""Files that are fetched at the same time, as by the Hub's client."""
+TRANSFERS = 4
+"""Files that are fetched at the same time; more of them only take one another's time in Python."""
 
 WITH_ANY_DATA = ("README.md", "special_tokens.json")
 """Files that come with any part of a release, beside the lock file."""
@@ -115,13 +115,14 @@ def pull(
     shown.stage(f"pulling {release}: {len(wanted)} files")
     if out is None:
         lock_path = registry.fetch(release, LOCK_FILE)
-        paths = _each(wanted, lambda own: fetch_verified(registry, release, own, _sha(copy, own)))
+        paths = _each(wanted, _Files(registry, release, copy))
         return Pulled(release, registry.where, copy.lock, copy.lock_sha256, lock_path.parent, paths)
     folder = Path(out)
     _refuse_others(folder, copy, wanted)
     with _writing(folder):
-        paths = _each(wanted, lambda own: _place(registry, release, own, _sha(copy, own), folder))
-        _place(registry, release, LOCK_FILE, copy.lock_sha256, folder)
+        files = _Files(registry, release, copy, folder)
+        paths = _each(wanted, files)
+        files.prove(LOCK_FILE, files.fetch(LOCK_FILE))
     return Pulled(release, registry.where, copy.lock, copy.lock_sha256, folder, paths)
 
 
@@ -197,14 +198,53 @@ def _check_record(copy: Copy, release: Release, record: Path) -> None:
         )
 
 
-def _sha(copy: Copy, name: str) -> str:
-    return copy.lock.files[name].sha256
+@dataclass(frozen=True)
+class _Files:
+    """The files of a release, on their way into a folder, or into the cache alone."""
+
+    registry: Registry
+    release: Release
+    copy: Copy
+    folder: Path | None = None
+
+    def fetch(self, name: str) -> Path:
+        """A local path to a file, not yet proved; its own place where it was found to be there."""
+        if self.folder is not None and (self.folder / name).is_file():
+            return self.folder / name
+        return self.registry.fetch(self.release, name)
+
+    def prove(self, name: str, path: Path) -> Path:
+        """Where a fetched file is, proved, and put into the folder. A damaged cache is passed over
+        once."""
+        expected = expected_sha256(self.copy, name)
+        if self.folder is None:
+            return verified(self.registry, self.release, name, expected, path)
+        target = self.folder / name
+        if path == target:
+            return target
+        try:
+            copy_verified(path, target, expected, f"{self.release}: {name}")
+        except MismatchError as error:
+            again = fetch_again(self.registry, self.release, name, error)
+            copy_verified(again, target, expected, f"{self.release}: {name}")
+        return target
 
 
-def _each(names: list[str], work: Any) -> dict[str, Path]:
-    """What `work` gives for each name; several at a time."""
-    with _cancelling(ThreadPoolExecutor(TRANSFERS)) as pool:
-        return dict(zip(names, pool.map(work, names), strict=True))
+def _each(names: list[str], files: _Files) -> dict[str, Path]:
+    """Where each file is. Some are proved while others are still on their way."""
+    fetching, proving = ThreadPoolExecutor(TRANSFERS), ThreadPoolExecutor()
+    with _cancelling(proving), _cancelling(fetching):
+
+        def begin(name: str) -> Future[Path]:
+            return proving.submit(files.prove, name, files.fetch(name))
+
+        begun = fetching.map(begin, names)
+        return {name: own.result() for name, own in zip(names, begun, strict=True)}
+
+
+def expected_sha256(copy: Copy, name: str) -> str:
+    """What the lock file says of a file, and its own for the lock file itself."""
+    return copy.lock_sha256 if name == LOCK_FILE else copy.lock.files[name].sha256
 
 
 @contextmanager
@@ -227,8 +267,8 @@ def _refuse_others(folder: Path, copy: Copy, wanted: list[str]) -> None:
             raise UsageError(f"{path}: leads out of {folder}; choose another --out")
         if not (path.exists() or path.is_symlink()):
             continue
-        expected = copy.lock_sha256 if name == LOCK_FILE else _sha(copy, name)
-        if path.is_symlink() or not path.is_file() or sha256_file(path) != expected:
+        same = path.is_file() and sha256_file(path) == expected_sha256(copy, name)
+        if path.is_symlink() or not same:
             raise UsageError(
                 f"{path}: is there already, and is not that of {copy.label}; choose another --out"
             )
@@ -243,16 +283,3 @@ def _writing(folder: Path) -> Iterator[None]:
         for leftover in folder.rglob(f"{TEMPORARY}*"):
             leftover.unlink()
         yield
-
-
-def _place(registry: Registry, release: Release, name: str, sha256: str, folder: Path) -> Path:
-    """Put a file into a folder, verified while it is copied; a damaged cache is passed over."""
-    target = folder / name
-    if target.is_file():  # it was found to be the same
-        return target
-    try:
-        copy_verified(registry.fetch(release, name), target, sha256, f"{release}: {name}")
-    except MismatchError as error:
-        again = fetch_again(registry, release, name, error)
-        copy_verified(again, target, sha256, f"{release}: {name}")
-    return target

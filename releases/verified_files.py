@@ -93,12 +93,15 @@ def fetch_verified(registry: Registry, release: Release, name: str, sha256: str)
 
     Raises ProgdataError that names the file where its bytes are not those that were published.
     """
-    path = registry.fetch(release, name)
+    return verified(registry, release, name, sha256, registry.fetch(release, name))
+
+
+def verified(registry: Registry, release: Release, name: str, sha256: str, path: Path) -> Path:
+    """The same, of a file that was fetched to `path`."""
     found = sha256_file(path)
     if found != sha256:
-        path = fetch_again(
-            registry, release, name, MismatchError(f"{release}: {name}", sha256, found)
-        )
+        mismatch = MismatchError(f"{release}: {name}", sha256, found)
+        path = fetch_again(registry, release, name, mismatch)
         _verify(path, sha256, f"{release}: {name}")
     return path
 

@@ -65,8 +65,9 @@ class Command:
         os.kill(self.pid, signal.SIGKILL)
 
     def said(self) -> str:
-        """What it wrote to standard error so far."""
-        return (self._folder / "err").read_text("utf-8")
+        """What it wrote to standard error so far; nothing before it has begun."""
+        path = self._folder / "err"
+        return path.read_text("utf-8") if path.exists() else ""
 
     def wait(self) -> Done:
         assert self._parent.stdout
