@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from progdata.builders.table_names import tables_of
 from progdata.cards.card_facts import CardFacts
 
 _SIZES = (
@@ -62,12 +63,6 @@ def default_variant(names: Sequence[str]) -> str:
     return _CONFIG if _CONFIG in names else names[0]
 
 
-def data_files(lock: Mapping[str, Any], variant: str, split: str | None = None) -> list[str]:
-    """The names of the data files of a variant, or of one split of it."""
-    start = f"data/{variant}/" + (f"{split}-" if split else "")
-    return sorted(name for name in lock["files"] if name.startswith(start))
-
-
 def size_category(rows: int) -> str:
     """The Hub's category for so many rows.
 
@@ -102,7 +97,7 @@ def _licence(name: str) -> dict[str, str]:
 
 
 def _config(name: str, lock: Mapping[str, Any], default: str) -> dict[str, Any]:
-    own = {split: data_files(lock, name, split) for split in lock["splits"]}
+    own = {split: tables_of(lock["files"], name, split) for split in lock["splits"]}
     paths = [{"split": split, "path": files} for split, files in own.items() if files]
     config = {"config_name": name, "data_files": paths}
     return config | {"default": True} if name == default else config
@@ -114,17 +109,17 @@ def _dataset_info(
     features: Sequence[Mapping[str, Any]],
     sizes: Mapping[str, int],
 ) -> dict[str, Any]:
-    splits = []
+    files, splits = lock["files"], []
     for split in lock["splits"]:
-        own = data_files(lock, name, split)
+        own = tables_of(files, name, split)
         if own:
-            rows = sum(lock["files"][file]["rows"] for file in own)
+            rows = sum(files[file]["rows"] for file in own)
             size = sum(sizes[file] for file in own)
             splits.append({"name": split, "num_bytes": size, "num_examples": rows})
     return {
         "config_name": name,
         "features": deepcopy(list(features)),  # else YAML would name one and refer to it
         "splits": splits,
-        "download_size": sum(lock["files"][file]["bytes"] for file in data_files(lock, name)),
+        "download_size": sum(files[file]["bytes"] for file in tables_of(files, name)),
         "dataset_size": sum(split["num_bytes"] for split in splits),
     }

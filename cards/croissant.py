@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from progdata.builders.table_names import tables_of
 from progdata.cards.card_facts import CardFacts
-from progdata.cards.card_header import data_files
 from progdata.cards.card_sources import licence_of, short_path, source_name
 from progdata.cards.card_use import about
 from progdata.cards.markdown_text import one_line
@@ -118,7 +118,7 @@ def croissant(
         "prov:wasGeneratedBy": _activity(lock),
         "distribution": [
             *(_file_object(name, lock["files"][name]) for own in names
-              for name in data_files(lock, own)),
+              for name in tables_of(lock["files"], own)),
             *(_file_set(name, lock) for name in names),
         ],
         "recordSet": [_record_set(name, schema) for name in names],
@@ -144,7 +144,7 @@ def _file_set(variant: str, lock: Mapping[str, Any]) -> dict[str, Any]:
         "@id": f"files-of-{variant}",
         "name": f"files of {variant}",
         "encodingFormat": PARQUET,
-        "includes": data_files(lock, variant),
+        "includes": tables_of(lock["files"], variant),
     }
 
 

@@ -27,7 +27,8 @@ def push_summary(report: Mapping[str, Any]) -> str:
         {
             "planned": f"{release} would be published: {size}; {new}",
             "published": f"{release} is published: {size}; {new}",
-            "finished": f"{release} was published without its tag, which it now has: {size}",
+            "finished": f"{release} was published without its tag, which it "
+            f"{'would now get' if report['dry_run'] else 'now has'}: {size}",
             "already there": f"{release} is published already, with the same bytes: {size}",
         }[report["status"]]
     ]

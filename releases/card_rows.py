@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from progdata.builders.errors import ProgdataError, one_line
 from progdata.builders.splits import SPLITS
-from progdata.cards.card_header import data_files, default_variant
+from progdata.builders.table_names import tables_of
+from progdata.cards.card_header import default_variant
 from progdata.cards.card_plots import BINS, PlotTallies
 from progdata.releases.lockfile import LockFile
 
@@ -60,17 +61,16 @@ def read_sizes(folder: Path, lock: LockFile) -> dict[str, int]:
 
 def read_plot_tallies(folder: Path, lock: LockFile) -> PlotTallies:
     """The lengths of the traces of each split, and labels by true progress for each variant."""
-    content = lock.model_dump()
     names = [variant.name for variant in lock.recipe.variants]
     lengths = {}
     for split in (own for own in SPLITS if own in lock.splits):
-        files = data_files(content, names[0], split)
+        files = tables_of(lock.files, names[0], split)
         parts = [own["num_tokens"].to_numpy() for own in _groups(folder, files, ["num_tokens"])]
         lengths[split] = np.concatenate(parts).astype(np.int64)
     positions = {}
     for name in names:
         counts = np.zeros((BINS, BINS), np.int64)
-        for table in _groups(folder, data_files(content, name), ["labels", "progress"]):
+        for table in _groups(folder, tables_of(lock.files, name), ["labels", "progress"]):
             progress = _flat(table["progress"]).astype(np.float64)
             labels = _flat(table["labels"]).astype(np.float64) / 100
             np.add.at(counts, (_bins(progress), _bins(labels)), 1)
@@ -98,8 +98,7 @@ def _choose(table: pa.Table) -> int:
 
 
 def _first_file(lock: LockFile, variant: str) -> str:
-    content = lock.model_dump()
-    found = [name for split in SPLITS for name in data_files(content, variant, split)]
+    found = [name for split in SPLITS for name in tables_of(lock.files, variant, split)]
     if not found:
         raise ProgdataError(f"variant {variant}: the lock file names no data file of it")
     return found[0]

@@ -9,6 +9,7 @@ from progdata.builders.atomic import TEMPORARY, atomic_file, write_text
 from progdata.builders.errors import ProgdataError, UsageError, one_line
 from progdata.builders.schema import VARIANT
 from progdata.builders.splits import SPLITS
+from progdata.builders.table_names import DATA
 from progdata.cards.card_facts import CARD_FACTS, CardFacts, facts_text, parse_facts
 from progdata.cards.card_header import variant_features
 from progdata.cards.card_plots import PLOTS, draw_plots
@@ -17,12 +18,10 @@ from progdata.cards.dataset_card import CardContent, dataset_card, missing_facts
 from progdata.releases.card_rows import read_example, read_plot_tallies, read_sizes
 from progdata.releases.lockfile import FileRecord, LockFile, ReleaseRecord, lock_text, read_lock
 from progdata.releases.parts import describe
-from progdata.releases.workspace import LOCK_FILE, open_workspace
+from progdata.releases.workspace import LOCK_FILE, REPORT, open_workspace
 
 README = "README.md"
 CROISSANT = "croissant.json"
-
-REPORT = "reports/build.json"
 
 
 def write_card(folder: Path, *, facts: CardFacts | None = None) -> dict[str, Any]:
@@ -140,7 +139,7 @@ def _check_files(folder: Path, lock: LockFile) -> None:
     """Raise ProgdataError unless the data files and the report are those of the lock file; what a
     card writes may differ, as a kill leaves it so."""
     for name, record in lock.files.items():
-        if name.startswith("data/") or name == REPORT:
+        if name.startswith(DATA) or name == REPORT:
             path = folder / name
             found = describe(path) if path.is_file() else {}
             if found.get("sha256") != record.sha256:

@@ -21,11 +21,12 @@ from progdata.builders.restore import marker_spans, restore_base
 from progdata.builders.schema import TRACE_FIELDS, VARIANT, problem_id
 from progdata.builders.segmenters import find_segmenter
 from progdata.builders.splits import SPLITS, SplitRule, assign_splits
+from progdata.builders.table_names import tables_of
 from progdata.builders.tokenizer import Counter, find_tokenizer, load_counter
 from progdata.builders.variants import Variant, draw_mask, replace_style
 from progdata.releases.lockfile import FileRecord, LockFile, declared_recipe, read_lock
 from progdata.releases.parts import describe
-from progdata.releases.workspace import LOCK_FILE
+from progdata.releases.workspace import LOCK_FILE, REPORT
 from progdata.verifiers.curate_laws import COLUMNS as CURATED
 from progdata.verifiers.curate_laws import check_curated
 from progdata.verifiers.laws import (
@@ -37,8 +38,6 @@ from progdata.verifiers.laws import (
 )
 from progdata.verifiers.texts import ProvenTexts
 from progdata.verifiers.verify_rows import check_verdicts
-
-REPORT = "reports/build.json"
 
 _MISSING = "the lock file names it; it is not there"
 
@@ -61,7 +60,7 @@ class _Build:
 
     def files(self, variant: str) -> list[Path]:
         """The declared files of a variant that are there, in the order of the lock file."""
-        names = sorted(name for name in self.lock.files if name.startswith(f"data/{variant}/"))
+        names = tables_of(self.lock.files, variant)
         return [self.folder / name for name in names if (self.folder / name).is_file()]
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from progdata.builders.errors import ProgdataError
+from progdata.builders.table_names import DATA, tables_of
 from progdata.cards.card_header import default_variant
 from progdata.releases.lockfile import LockFile
 from progdata.releases.verified_files import Copy
@@ -116,7 +117,7 @@ def compare(before: Copy, after: Copy) -> Differences:
     others = {
         name
         for name in {*old.files, *new.files}
-        if not name.startswith(("data/", PLOTS))
+        if not name.startswith((DATA, PLOTS))
         and name not in OF_A_RELEASE
         and old.files.get(name) != new.files.get(name)
     }
@@ -141,8 +142,7 @@ def _variants(lock: LockFile) -> list[str]:
 
 
 def _records(lock: LockFile, variant: str) -> dict[str, str]:
-    prefix = f"data/{variant}/"
-    return {n: own.sha256 for n, own in sorted(lock.files.items()) if n.startswith(prefix)}
+    return {name: lock.files[name].sha256 for name in tables_of(lock.files, variant)}
 
 
 def _compare_variant(variant: str, before: Copy, after: Copy) -> VariantChanges:

@@ -17,6 +17,7 @@ from progdata.builders.engine import ShardStore
 from progdata.builders.errors import LawError
 from progdata.builders.prompts import PromptProfile
 from progdata.builders.schema import VARIANT, content_id
+from progdata.builders.table_names import DATA
 from progdata.builders.tokenizer import load_counter
 from progdata.builders.variants import (
     MarkedRows,
@@ -114,7 +115,7 @@ class PartWriter:
 
 def file_of(variant: Variant, part: Part) -> str:
     """Where the file of a part stands in a build."""
-    return f"data/{variant.name}/{part.name}"
+    return f"{DATA}{variant.name}/{part.name}"
 
 
 def part_key(part: Part, variants: Sequence[Variant], settings: str) -> str:

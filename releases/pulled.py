@@ -14,6 +14,7 @@ from filelock import FileLock
 from progdata.builders.atomic import TEMPORARY
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.nearest import did_you_mean
+from progdata.builders.table_names import tables_of
 from progdata.cards.card_header import default_variant
 from progdata.releases.display import Display, Silent
 from progdata.releases.lockfile import LockFile
@@ -53,11 +54,10 @@ class Pulled:
 
     def data_files(self, variant: str) -> dict[str, list[str]]:
         """The paths of a variant's tables, by split, in order."""
-        found: dict[str, list[str]] = {}
-        for name in sorted(self.paths):
-            if _variant_of(name) == variant:
-                found.setdefault(_split_of(name), []).append(str(self.paths[name]))
-        return {split: found[split] for split in self.lock.splits if split in found}
+        found = {split: tables_of(self.paths, variant, split) for split in self.lock.splits}
+        return {
+            split: [str(self.paths[name]) for name in own] for split, own in found.items() if own
+        }
 
     def _loading(self, variant: str) -> str:
         """How `datasets` loads a variant from here; by the card, if it has all splits."""
@@ -151,30 +151,18 @@ def wanted_files(
     _refuse_unknown("split", splits, list(lock.splits))
     if not variants and not splits:
         return list(lock.files)
-    return [
+    tables = [
         name
-        for name in lock.files
-        if name in WITH_ANY_DATA
-        or (
-            name.startswith("data/")
-            and _variant_of(name) in (variants or known)
-            and _split_of(name) in (splits or lock.splits)
-        )
+        for variant in variants or known
+        for split in splits or lock.splits
+        for name in tables_of(lock.files, variant, split)
     ]
+    return [name for name in lock.files if name in {*tables, *WITH_ANY_DATA}]
 
 
 def usual_variant(lock: LockFile) -> str:
     """The variant that is read where none is named: clean, or the first one of the recipe."""
     return default_variant([own.name for own in lock.recipe.build_variants()])
-
-
-def _variant_of(name: str) -> str:
-    parts = name.split("/")
-    return parts[1] if len(parts) == 3 and parts[0] == "data" else ""
-
-
-def _split_of(name: str) -> str:
-    return name.split("/")[-1].split("-")[0]
 
 
 def _refuse_unknown(what: str, asked: Sequence[str] | None, known: list[str]) -> None:

@@ -19,6 +19,8 @@ from progdata.builders.errors import ProgdataError, UsageError
 
 LOCK_FILE = "progdata.lock.json"
 
+REPORT = "reports/build.json"
+
 PUBLISHED = ("data", "reports", "rejects.parquet", "special_tokens.json", "README.md", LOCK_FILE)
 """What a build consists of, in the order in which it is moved into place."""
 
