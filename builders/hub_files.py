@@ -39,6 +39,12 @@ def existing(folder: Path, patterns: Sequence[str]) -> list[Path]:
     return sorted(path for pattern in patterns for path in folder.glob(pattern))
 
 
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file, read now."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file; read once as long as its size and time of change stay."""
     stat = path.stat()
@@ -47,5 +53,4 @@ def sha256_of(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _sha256(path: Path, size: int, changed_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_file(path)

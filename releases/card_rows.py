@@ -53,7 +53,7 @@ def read_sizes(folder: Path, lock: LockFile) -> dict[str, int]:
     sizes = {}
     for name in lock.files:
         if name.startswith("data/"):
-            with _opened(folder / name) as file:
+            with open_table(folder / name) as file:
                 groups = range(file.metadata.num_row_groups)
                 sizes[name] = sum(file.metadata.row_group(own).total_byte_size for own in groups)
     return sizes
@@ -105,18 +105,19 @@ def _first_file(lock: LockFile, variant: str) -> str:
 
 
 def _first_group(path: Path, columns: Sequence[str]) -> pa.Table:
-    with _opened(path) as file:
+    with open_table(path) as file:
         return file.read_row_group(0, columns=list(columns))
 
 
 def _groups(folder: Path, names: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
     for name in names:
-        with _opened(folder / name) as file:
+        with open_table(folder / name) as file:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=list(columns))
 
 
-def _opened(path: Path) -> pq.ParquetFile:
+def open_table(path: Path) -> pq.ParquetFile:
+    """A Parquet file to read. Raises ProgdataError that names it where it is none."""
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from progdata.builders.errors import ProgdataError
 from progdata.builders.table_names import DATA, tables_of
 from progdata.cards.card_header import default_variant
+from progdata.releases.card_rows import open_table
 from progdata.releases.lockfile import LockFile
 from progdata.releases.verified_files import Copy
 from progdata.releases.versions import Level
@@ -186,7 +185,7 @@ class _Table:
         types: dict[str, str] = {}
         hashed: list[pl.DataFrame] = []
         for path in _files(copy, variant):
-            with _open(copy, path) as file:
+            with open_table(path) as file:
                 types = {own.name: str(own.type) for own in file.schema_arrow}
                 for group in range(file.num_row_groups):
                     table = pl.DataFrame(file.read_row_group(group))
@@ -233,15 +232,6 @@ def _compare_labels(
 
 def _files(copy: Copy, variant: str) -> list[Path]:
     return [copy.path(name) for name in _records(copy.lock, variant)]
-
-
-def _open(copy: Copy, path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ProgdataError(
-            f"{copy.label}: {path.name} cannot be read as Parquet: {error}"
-        ) from error
 
 
 def _named(ids: pl.Series) -> Rows:

@@ -14,7 +14,8 @@ def diff(before: str, after: str, *, source: str = HUB) -> dict[str, Any]:
     """What changed from one build or release to another; each a folder, or org/name@1.2.0.
 
     Releases are looked up in `source`: "hub", or the folder of a local registry; of them only the
-    files that differ are fetched. Raises UsageError where there is no such folder or release.
+    files that differ are fetched. Raises UsageError where there is no such folder or release,
+    ProgdataError where a file of a folder is not the one that its lock file declares.
     """
     found = compare(_open(before, source), _open(after, source))
     return {**found.as_json(), "changes": changes_of(found)}
@@ -23,5 +24,8 @@ def diff(before: str, after: str, *, source: str = HUB) -> dict[str, Any]:
 def _open(spec: str, source: str) -> Copy:
     folder = Path(spec)
     if folder.is_dir() or "@" not in spec:
-        return open_folder(folder)
+        copy = open_folder(folder)
+        for name in copy.lock.files:
+            copy.path(name)  # equal lock files say nothing of a file that was changed since
+        return copy
     return find_copy(spec, source)[2]

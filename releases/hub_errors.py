@@ -15,6 +15,7 @@ from progdata.builders.retries import Setback, retry_after
 _PASSING = {408: "timeout", 425: "server_error", 429: "rate_limited"}
 _ABSENT = {"RepositoryNotFoundError", "RevisionNotFoundError", "RemoteEntryNotFoundError"}
 _TIMEOUTS = {"TimeoutException", "TimeoutError"}
+_WRONG_ADDRESSES = {"UnsupportedProtocol", "InvalidURL"}
 _CONNECTIONS = {"TransportError", "ConnectionError"}
 
 
@@ -29,6 +30,8 @@ def setback_of_hub(error: Exception) -> Setback:
     classes = _classes(error)
     if "OfflineModeIsEnabled" in classes:
         return Setback("refused_by_server", "HF_HUB_OFFLINE is set")
+    if classes & _WRONG_ADDRESSES:
+        return Setback("refused_by_server", f"{_said(error)} HF_ENDPOINT must be the URL of a hub")
     if classes & _TIMEOUTS:
         return Setback("timeout", _said(error))
     if "JSONDecodeError" in classes:  # a page of a proxy, where the client expected JSON
@@ -36,6 +39,14 @@ def setback_of_hub(error: Exception) -> Setback:
     if classes & _CONNECTIONS or "consistency check failed" in str(error).lower():
         return Setback("connection", _said(error))
     return Setback("refused_by_server", _said(error))
+
+
+def is_tried_out(error: Exception) -> bool:
+    """Whether the client has tried again by itself for half a minute: it looked for a file, and
+    found neither the Hub nor the file in its cache. An answer that broke off it does not try again.
+    """
+    classes = _classes(error)
+    return "LocalEntryNotFoundError" in classes and "RemoteProtocolError" not in classes
 
 
 def is_absent(error: Exception) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.hub_files import sha256_file
 from progdata.builders.retries import delay
 from progdata.releases.hub_errors import (
     is_absent,
@@ -24,6 +25,7 @@ from progdata.releases.hub_errors import (
     is_conflict,
     is_local,
     is_stale,
+    is_tried_out,
     is_unreachable,
     setback_of_hub,
     told,
@@ -37,7 +39,6 @@ from progdata.releases.registry import (
     StaleParentError,
     unknown_version,
 )
-from progdata.releases.verified_files import sha256_file
 from progdata.releases.versions import Version, version_of_tag
 from progdata.releases.workspace import LOCK_FILE
 
@@ -311,7 +312,7 @@ class HubRegistry:
 
     def _wait_or_raise(self, name: str, error: Exception, tried: int, tries: int) -> None:
         setback = setback_of_hub(error)
-        if not setback.passing or tried >= tries:
+        if not setback.passing or tried >= tries or is_tried_out(error):
             kind = _UnreachableError if is_unreachable(error) else ProgdataError
             raise kind(told(name, error, tried)) from error
         time.sleep(delay(tried, setback))

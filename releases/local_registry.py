@@ -18,11 +18,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from progdata.builders.atomic import TEMPORARY, move, sync
-from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.errors import ProgdataError
+from progdata.builders.hub_files import sha256_file
 from progdata.releases.lockfile import FileRecord, parse_lock
+from progdata.releases.outputs import refuse_file
 from progdata.releases.registry import Draft, Head, Release, StaleParentError, unknown_version
 from progdata.releases.release_record import ReleaseNote, read_record, write_record
-from progdata.releases.verified_files import check_content, copy_verified, sha256_file
+from progdata.releases.verified_files import check_content, copy_verified
 from progdata.releases.versions import Version, check_repo_name, version_of_tag
 from progdata.releases.workspace import LOCK_FILE
 
@@ -37,8 +39,7 @@ class LocalRegistry:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.where = str(folder)
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder}: is a file; expected `hub` or the folder of a registry")
+        refuse_file(folder, "expected `hub` or the folder of a registry")
 
     def versions(self, name: str, *, offline: bool = False) -> list[Version]:
         """The published versions, in order."""

@@ -1,6 +1,5 @@
 """The second stage of a build: base rows become the Parquet files of every variant, proved."""
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from progdata.builders.atomic import atomic_file
 from progdata.builders.base_table import WORKING
 from progdata.builders.engine import ShardStore
 from progdata.builders.errors import LawError
+from progdata.builders.hub_files import sha256_file
 from progdata.builders.prompts import PromptProfile
 from progdata.builders.schema import VARIANT, content_id
 from progdata.builders.table_names import DATA
@@ -125,9 +125,7 @@ def part_key(part: Part, variants: Sequence[Variant], settings: str) -> str:
 
 def describe(path: Path) -> dict[str, Any]:
     """The size and the sha256 of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+    return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
 def with_pass_rates(base: pa.Table, rates: Sequence[float | None]) -> pa.Table:

@@ -13,11 +13,13 @@ from filelock import FileLock
 
 from progdata.builders.atomic import TEMPORARY
 from progdata.builders.errors import ProgdataError, UsageError
+from progdata.builders.hub_files import sha256_file
 from progdata.builders.nearest import did_you_mean
 from progdata.builders.table_names import tables_of
 from progdata.cards.card_header import default_variant
 from progdata.releases.display import Display, Silent
 from progdata.releases.lockfile import LockFile
+from progdata.releases.outputs import refuse_file
 from progdata.releases.registries import HUB, find_registry
 from progdata.releases.registry import Registry, Release
 from progdata.releases.release_record import read_record
@@ -28,7 +30,6 @@ from progdata.releases.verified_files import (
     fetch_again,
     last_release,
     open_release,
-    sha256_file,
     verified,
 )
 from progdata.releases.versions import parse_release
@@ -246,8 +247,7 @@ def _cancelling(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
 
 def _refuse_others(folder: Path, copy: Copy, wanted: list[str]) -> None:
     """Raise UsageError where a folder holds something else under a name that is to be written."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file; name a folder with --out")
+    refuse_file(folder, "name a folder with --out")
     root = folder.resolve()
     for name in [LOCK_FILE, *wanted]:
         path = folder / name

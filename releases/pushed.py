@@ -17,7 +17,7 @@ from progdata.releases.lockfile import LockFile, read_lock
 from progdata.releases.proof import is_proven, remember_proven
 from progdata.releases.registries import HUB, find_registry
 from progdata.releases.registry import Draft, Head, Registry, StaleParentError
-from progdata.releases.release_record import ReleaseNote, write_record
+from progdata.releases.release_record import ReleaseNote, refuse_record, write_record
 from progdata.releases.verified_files import Copy, last_release, open_folder, open_release
 from progdata.releases.versions import Level, Version, check_repo_name, parse_version
 from progdata.releases.workspace import LOCK_FILE
@@ -64,6 +64,8 @@ def push(
     registry = find_registry(to)
     if private and to != HUB:
         raise UsageError(f"{to}: --private is for the Hub; set the permissions of a folder")
+    if record is not None:  # what cannot be written is to be known before anything is published
+        refuse_record(Path(record))
     lock = read_lock(path)
     shown.stage("checking every law")
     _prove(path, lock, tokenizer)

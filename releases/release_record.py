@@ -25,6 +25,13 @@ class ReleaseNote(BaseModel):
     date: str | None = None
 
 
+def refuse_record(path: Path) -> None:
+    """Raise UsageError where no record can be written to `path`."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        found = "is a folder" if path.is_dir() else "is in no folder that is there"
+        raise UsageError(f"{path}: {found}; name a file for the record")
+
+
 def write_record(path: Path, note: ReleaseNote) -> None:
     """Write a record."""
     content = note.model_dump(exclude_none=True)

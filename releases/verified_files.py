@@ -9,6 +9,7 @@ from pathlib import Path
 
 from progdata.builders.atomic import atomic_file
 from progdata.builders.errors import ProgdataError
+from progdata.builders.hub_files import sha256_file
 from progdata.releases.lockfile import LockFile, parse_lock, read_lock
 from progdata.releases.registry import NotAReleaseError, Registry, Release
 from progdata.releases.versions import Version
@@ -135,12 +136,6 @@ def check_content(content: Path | bytes, sha256: str, what: str) -> None:
         _verify(content, sha256, what)
     elif (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise MismatchError(what, sha256, found)
-
-
-def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file, read now."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _verify(path: Path, sha256: str, what: str) -> None:

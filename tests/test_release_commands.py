@@ -1,6 +1,8 @@
 """card, push, pull, diff and releases as a user meets them: what they print, their exit codes."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,15 +22,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
     build(countdown(40, ["clean"]), folder / "first")
     build(countdown(40, ["clean", "noisy"]), folder / "more")
+    (folder / "file").write_text("")
     for name, version in (("first", "1.0.0"), ("more", "1.1.0")):
         run(folder, "push", name, "--repo", NAME, "--version", version, "--to", "registry")
     return folder
 
 
-def run(folder: Path, *arguments: str, code: int = 0) -> str:
+def run(folder: Path, *arguments: str, code: int = 0, **environment: str) -> str:
     """What a command prints; on standard error where it fails."""
     command = [sys.executable, "-m", "progdata.cli", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == code, done.stderr
     return done.stderr if code else done.stdout
 
@@ -89,6 +99,44 @@ def test_a_broken_law_exits_with_3(folder: Path) -> None:
         (["releases", "org/none", "--from", "registry"], "no release of that name"),
         (["card", "absent"], "expected the folder of a finished build"),
         (["card", "first", "--facts", "absent.yaml"], "absent.yaml"),
+        (
+            ["pull", "org/count@latest", "--from", "registry", "--out", "file/out"],
+            "file: is a file",
+        ),
+        (
+            ["push", "first", "--repo", NAME, "--version", "9.0.0", "--to", "file/registry"],
+            "file: is a file; expected `hub` or the folder of a registry",
+        ),
+        (
+            [
+                "push",
+                "first",
+                "--repo",
+                NAME,
+                "--version",
+                "9.0.0",
+                "--to",
+                "registry",
+                "--record",
+                "registry",
+            ],
+            "registry: is a folder; name a file for the record",
+        ),
+        (
+            [
+                "push",
+                "first",
+                "--repo",
+                NAME,
+                "--version",
+                "9.0.0",
+                "--to",
+                "registry",
+                "--record",
+                "absent/record.yaml",
+            ],
+            "is in no folder that is there; name a file",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -126,6 +174,23 @@ def test_diff_of_releases_and_folders(folder: Path) -> None:
     assert run(folder, "diff", "first", "first").strip() == "first and first hold the same"
     report = run_json(folder, "diff", "more", "org/count@1.0.0", "--from", "registry")
     assert (report["level"], report["variants_removed"]) == ("major", ["noisy"])
+
+
+def test_diff_of_a_folder_whose_file_was_changed_names_it(folder: Path) -> None:
+    build(countdown(20, ["clean"]), folder / "whole")
+    shutil.copytree(folder / "whole", folder / "damaged")
+    table = folder / "damaged" / "data" / "clean" / "train-00000-of-00001.parquet"
+    table.write_bytes(table.read_bytes()[:-1] + b"x")
+    said = run(folder, "diff", "whole", "damaged", code=1)
+    assert "damaged/data/clean/train-00000-of-00001.parquet: its sha256 is" in said
+    table.unlink()
+    said = run(folder, "diff", "whole", "damaged", code=1)
+    assert "progdata.lock.json names it; it is not there" in said
+
+
+def test_an_address_that_is_no_url_is_told_at_once(folder: Path) -> None:
+    said = run(folder, "releases", NAME, code=1, HF_ENDPOINT="not-a-url")
+    assert said.strip().endswith("HF_ENDPOINT must be the URL of a hub")
 
 
 def test_releases_are_listed(folder: Path) -> None:
