@@ -60,19 +60,21 @@ class Pulled:
             split: [str(self.paths[name]) for name in own] for split, own in found.items() if own
         }
 
-    def _loading(self, variant: str) -> str:
-        """How `datasets` loads a variant from here; by the card, if it has all splits."""
+    def _loading(self, variants: list[str]) -> str:
+        """How `datasets` loads the usual one of the variants that are here; by the card, if all of
+        its splits are."""
+        usual = usual_variant(self.lock)
+        variant = usual if usual in variants or not variants else variants[0]
         files = self.data_files(variant)
-        if list(files) == list(self.lock.splits):
-            return f'load_dataset("{self.folder}", "{variant}")'
-        return f'load_dataset("parquet", data_files={json.dumps(files)})'
+        if files and list(files) == list(self.lock.splits):
+            return f"load_dataset({json.dumps(str(self.folder))}, {json.dumps(variant)})"
+        return f'load_dataset("parquet", data_files={json.dumps(files)})' if files else "no table"
 
     def report(self) -> dict[str, Any]:
         """What was pulled, as plain values."""
         variants = [
             own.name for own in self.lock.recipe.build_variants() if self.data_files(own.name)
         ]
-        default = usual_variant(self.lock)
         return {
             "name": self.release.name,
             "version": str(self.release.version),
@@ -80,7 +82,7 @@ class Pulled:
             "registry": self.registry,
             "folder": str(self.folder),
             "variants": variants,
-            "load": self._loading(default if default in variants else variants[0]),
+            "load": self._loading(variants),
             "splits": [
                 s for s in self.lock.splits if any(s in self.data_files(v) for v in variants)
             ],

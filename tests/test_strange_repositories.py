@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,12 @@ def test_a_part_is_loaded_by_the_line_that_pull_prints(tmp_path: Path) -> None:
     printed = own.report()["load"]
     assert printed.startswith('load_dataset("parquet", data_files={"train": [')
     assert set(eval(printed, {"load_dataset": load_dataset})) == {"train"}
+
+
+def test_a_release_without_tables_has_no_line_to_load_it(tmp_path: Path) -> None:
+    own = pull(f"{NAME}@1.0.0", source=str(registry_with_first(tmp_path / "registry")))
+    report = replace(own, paths={}).report()
+    assert (report["load"], report["variants"], report["splits"]) == ("no table", [], [])
 
 
 class TestRebuild:
