@@ -878,6 +878,189 @@ def releases(
     print(visible(releases_summary(report), kept="\n")) if not as_json else _print_json(report)
 
 
+@app.command("eval", epilog="Example: progdata eval samples/traces.parquet --lengths progdata-out")
+def evaluate(
+    traces: Annotated[
+        str,
+        typer.Argument(help="As --source of build, or the folder of a build.", metavar="TRACES"),
+    ],
+    tokenizer: Tokenizer = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            help="Traces whose lengths the position baselines know; by default those of the other "
+            "problems.",
+            metavar="TRACES",
+        ),
+    ] = None,
+    count_markers: Annotated[
+        bool, typer.Option("--count-markers", help="Count the markers' own tokens as progress.")
+    ] = False,
+    long_tokens: Annotated[
+        int, typer.Option(min=1, help="Longer thinking is told apart.", metavar="N")
+    ] = 16_384,
+    grade: Annotated[
+        bool, typer.Option("--grade/--no-grade", help="Grade answers, where there is a gold.")
+    ] = True,
+    grader: Annotated[
+        str, typer.Option(help="math-verify or deepscaler.", metavar="NAME")
+    ] = "math-verify",
+    unconditioned: Annotated[
+        bool,
+        typer.Option(
+            "--unconditioned", help="Ask --model again at each marker, without those before it."
+        ),
+    ] = False,
+    rollouts: Annotated[
+        str | None,
+        typer.Option(
+            help="What rollouts --how continue made: how far progress can be predicted.",
+            metavar="DIR",
+        ),
+    ] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(help="A run of train probe, on the same positions.", metavar="DIR"),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="unconditioned: the model that wrote them.", metavar="M")
+    ] = None,
+    engine: Engine = "vllm",
+    profile: Profile = "deepscaler",
+    out: Annotated[
+        Path | None, typer.Option(help="Write markers.parquet and report.json into this folder.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Plot predictions into this .png or .svg.", metavar="FILE")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the intervals and samples.", metavar="N")] = 0,
+    limit: Limit = None,
+    workers: Workers = None,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    base_url: BaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how well the markers in traces predict progress, beside baselines."""
+    from progdata.builders.prompts import find_profile
+    from progdata.builders.sampling_engines import EngineOptions
+    from progdata.cards.eval_tables import eval_summary
+    from progdata.training_refs.evaluated import EvalSettings
+    from progdata.training_refs.evaluated import evaluate as run
+
+    settings = EvalSettings(
+        traces=traces,
+        tokenizer=tokenizer or "words",
+        lengths=lengths,
+        count_markers=count_markers,
+        long_tokens=long_tokens,
+        grade=grade,
+        grader=grader,
+        unconditioned=unconditioned,
+        rollouts=rollouts,
+        probe=probe,
+        model=model,
+        engine=_engine(engine),
+        profile=find_profile(profile),
+        out=out,
+        plot=plot,
+        seed=seed,
+        limit=limit,
+        workers=workers,
+        options=EngineOptions(batch_size=batch_size, device=device, base_url=base_url),
+    )
+    with _display() as display:
+        report = run(settings, display=display)
+    print(visible(eval_summary(report), kept="\n")) if not as_json else _print_json(report)
+
+
+train = typer.Typer(help="Train on a build or a release.", no_args_is_help=True)
+app.add_typer(train, name="train")
+
+TrainConfig = Annotated[
+    str,
+    typer.Option(
+        "--config", help="A YAML file, or the name of a shipped recipe.", metavar="RECIPE"
+    ),
+]
+TrainSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A value on top of the recipe. May be repeated.", metavar="FIELD=VALUE"
+    ),
+]
+TrainOut = Annotated[Path, typer.Option(help="The folder of the run: checkpoints, log, model.")]
+Dataset = Annotated[
+    str | None,
+    typer.Option(help="The folder of a build, or org/name@1.2.0.", metavar="DATASET"),
+]
+BaseModel = Annotated[
+    str | None, typer.Option(help="A folder, or a hub id org/name[@revision].", metavar="M")
+]
+Relabel = Annotated[
+    bool,
+    typer.Option("--relabel", help="Make the labels anew for the tokenizer of the model."),
+]
+
+
+@train.command(epilog="Example: progdata train sft --config sft --dataset progdata-out --out run")
+def sft(
+    config: TrainConfig = "sft",
+    dataset: Dataset = None,
+    model: BaseModel = None,
+    settings: TrainSettings = None,
+    out: TrainOut = Path("progdata-sft"),
+    relabel: Relabel = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a model on marked traces, with more weight on the labels.
+
+    Run the same command again to go on after a kill.
+    """
+    from progdata.cards.training_tables import sft_summary
+    from progdata.training_refs.sft import SftRecipe
+    from progdata.training_refs.sft import train as run
+
+    given = _train_settings(dataset, model, relabel, settings)
+    _train(SftRecipe, run, sft_summary, config, given, out, as_json)
+
+
+@train.command(epilog="Example: progdata train grpo --config grpo --model run/model --out rl")
+def grpo(
+    config: TrainConfig = "grpo",
+    dataset: Dataset = None,
+    model: BaseModel = None,
+    settings: TrainSettings = None,
+    out: TrainOut = Path("progdata-grpo"),
+    as_json: Json = False,
+) -> None:
+    """Reinforce progress reports: GRPO with rewards for accuracy, frequency and correctness."""
+    from progdata.cards.training_tables import grpo_summary
+    from progdata.training_refs.grpo import GrpoRecipe
+    from progdata.training_refs.grpo import train as run
+
+    given = _train_settings(dataset, model, False, settings)
+    _train(GrpoRecipe, run, grpo_summary, config, given, out, as_json)
+
+
+@train.command(epilog="Example: progdata train probe --config probe --dataset progdata-out")
+def probe(
+    config: TrainConfig = "probe",
+    dataset: Dataset = None,
+    model: BaseModel = None,
+    settings: TrainSettings = None,
+    out: TrainOut = Path("progdata-probe"),
+    as_json: Json = False,
+) -> None:
+    """Train linear probes for progress on the hidden states of a model."""
+    from progdata.cards.probe_tables import probe_summary
+    from progdata.training_refs.probe import ProbeRecipe
+    from progdata.training_refs.probe import train as run
+
+    given = _train_settings(dataset, model, False, settings)
+    _train(ProbeRecipe, run, probe_summary, config, given, out, as_json)
+
+
 bench = typer.Typer(help="Measure checkers on labelled data.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
@@ -999,6 +1182,37 @@ def _fail(message: str, code: int, error: BaseException) -> NoReturn:
         print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
     print(f"progdata: {visible(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)
+
+
+def _train_settings(
+    dataset: str | None, model: str | None, relabel: bool, settings: list[str] | None
+) -> list[str]:
+    """The values that options put on top of a trainer's recipe, as `--set` takes them."""
+    named = {
+        "data.dataset": dataset,
+        "model": model,
+        "data.relabel": True if relabel else None,
+    }
+    given = [f"{name}={json.dumps(value)}" for name, value in named.items() if value is not None]
+    return [*given, *(settings or ())]
+
+
+def _train(
+    kind: Any,
+    run: Any,
+    summary: Any,
+    config: str,
+    settings: list[str],
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Run a trainer on its recipe, and print its report."""
+    from progdata.training_refs.train_recipe import load_recipe
+
+    recipe = load_recipe(kind, config, settings)
+    with _display() as display:
+        report = run(recipe, out, display=display)
+    print(visible(summary(report), kept="\n")) if not as_json else _print_json(report)
 
 
 def _verify_options(verify: bool | None, keep: list[str] | None) -> dict[str, Any] | None:

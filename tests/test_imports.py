@@ -227,6 +227,14 @@ def test_every_folder_of_code_is_a_listed_package():
     assert all((ROOT / folder / "__init__.py").is_file() for folder in folders)
 
 
+def shipped_recipes() -> set[str]:
+    """The recipes of builds and of trainers; those of the experiment are of the repository."""
+    folders = ROOT / "recipes", ROOT / "recipes" / "train"
+    return {
+        path.relative_to(ROOT).as_posix() for folder in folders for path in folder.glob("*.yaml")
+    }
+
+
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory) -> tuple[set[str], set[str]]:
     """The names in the wheel and in the sdist, built from a copy of what git would ship."""
@@ -254,8 +262,8 @@ def test_the_wheel_holds_every_module_and_all_package_data(shipped):
     wheel, _ = shipped
     modules_there = {f"progdata/{path.relative_to(ROOT).as_posix()}" for path in modules().values()}
     assert modules_there <= wheel
-    recipes = {f"recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")}
-    assert recipes, "no recipe is shipped"
+    recipes = shipped_recipes()
+    assert {"recipes/paper.yaml", "recipes/train/sft.yaml"} <= recipes
     assert {f"progdata/{name}" for name in {*PACKAGE_DATA, *recipes}} <= wheel
     strange = {name for name in wheel if name.startswith(("tests", "progdata/tests"))}
     assert strange == set()
@@ -268,4 +276,4 @@ def test_the_sdist_holds_what_the_wheel_and_the_tests_need(shipped):
     wanted |= {f"tests/{path.name}" for path in (ROOT / "tests").glob("*.py")}
     wanted |= {*PACKAGE_DATA, "pyproject.toml", "README.md", "LICENSE"}
     assert wanted - source == set()
-    assert {f"recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")} <= source
+    assert shipped_recipes() <= source
