@@ -1,40 +1,49 @@
-"""What benchmarks/experiment.py found, as Markdown with plots; each number is from a report."""
+"""What benchmarks/experiment.py found, as Markdown; each number is read from a report of a run."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
+import yaml
+from experiment_plots import plot_along, plot_losses
+
 RUNS = ("clean", "noisy", "special", "masked", "rl")
 BASELINES = {
-    "survival": "position, survival curve",
-    "mean_length": "position over mean length",
+    "survival": "survival curve",
+    "mean_length": "mean length",
     "constant": "constant 50 %",
-    "random": "uniform random",
     "previous": "previous prediction",
+    "random": "uniform random",
 }
-POSITION = ("survival", "mean_length", "constant")
-COLOURS = {"clean": "#1f6fb4", "noisy": "#c8553d", "special": "#4c9f70", "masked": "#8a5fb0",
-           "rl": "#333333"}  # fmt: skip
+BY_LENGTHS = ("survival", "mean_length")
+DRAWS = 2_000
 
 Report = Mapping[str, Any]
 
 
 def write_report(work: Path, facts: Report, path: Path) -> None:
-    """Write the report of the runs in `work` to `path`, and its plots into a folder beside it."""
-    evals = {run: _read(work / "evals" / run / "report.json") for run in RUNS}
-    trained = {run: _read(work / "runs" / run / "report.json") for run in RUNS}
+    """Write the report of the runs in `work` to `path`, and its plots into a folder beside it.
+
+    A run without a marker that can be scored has no evaluation, and is told as such.
+    """
+    found = {run: _read_if_there(work / "evals" / run / "report.json") for run in RUNS}
+    evals = {run: own for run, own in found.items() if own is not None}
+    own_lengths = {run: _read(work / "evals" / f"{run}-own" / "report.json") for run in evals}
+    trained = _read(work / "runs" / "clean" / "report.json")
     logs = {run: _lines(work / "runs" / run / "log.jsonl") for run in RUNS}
     plots = path.parent / path.stem
     plots.mkdir(parents=True, exist_ok=True)
-    _plot_losses(logs, plots / "label-loss.png")
-    _plot_along(evals, plots / "along.png")
+    plot_losses({run: logs[run] for run in RUNS[:-1]}, plots / "label-loss.png")
+    plot_along(evals, plots / "along.png")
     parts = [
-        _head(facts, evals, trained, work),
-        _against_baselines(evals),
-        _verdict(evals),
+        _head(facts, trained, work),
+        _errors(evals, own_lengths),
+        _verdict(evals, own_lengths),
         _behaviour(evals),
-        _changes(evals),
+        _changes(work, evals),
         _losses(logs, plots.name),
         _reinforced(logs["rl"]),
         _analyses(evals["clean"]),
@@ -47,141 +56,190 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8"))
 
 
+def _read_if_there(path: Path) -> dict[str, Any] | None:
+    return _read(path) if path.is_file() else None
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-# --- text ---------------------------------------------------------------------------------------
-
-
-def _head(facts: Report, evals: Report, trained: Report, work: Path) -> str:
-    sizes = facts["sizes"]
+def _head(facts: Report, trained: Report, work: Path) -> str:
+    """What was done, by which command, in what time."""
+    sizes, seconds = facts["sizes"], facts["seconds"]
     config = _read(work / "model" / "config.json")
-    problems = evals["clean"]["accuracy"]["samples"] // sizes["samples"]
-    machine = "two CPU cores" if sizes["device"] == "cpu" else "a GPU"
-    steps = "; ".join(f"{name} {own:.0f} s" for name, own in facts["seconds"].items())
-    command = f"python benchmarks/experiment.py --scale {facts['scale']} --seed {facts['seed']}"
+    recipe = yaml.safe_load((work / "runs" / "clean" / "recipe.yaml").read_text("utf-8"))
+    batch = recipe["per_device_batch_size"] * recipe["gradient_accumulation"]
+    problems = len((work / "held-out.jsonl").read_text("utf-8").splitlines())
     layers, width = config["num_hidden_layers"], config["hidden_size"]
+    minutes = sum(seconds.values()) / 60
     return "\n".join(
         [
-            "# An experiment that fits on a laptop",
+            f"# An experiment of {minutes:.0f} minutes",
             "",
-            f"Written by `{command}`",
-            f"in {facts['total_seconds'] / 60:.1f} minutes on {machine} ({steps}).",
+            f"Written by `{facts['command']}`: {minutes:.1f} minutes on {facts['machine']}.",
             "",
             f"A Llama of {layers} layers and width {width} with a tokenizer of its own "
-            f"({config['vocab_size']:,} tokens)",
-            f"is trained from scratch on {trained['clean']['rows']:,} countdown traces of at most "
-            "300 tokens of thinking, cut into",
-            f"segments of 32 tokens: {trained['clean']['steps']} steps of 32 rows, the same rows "
-            "in the same order for each variant.",
-            f"`rl` is `clean` after {sizes['grpo_steps']} steps of GRPO. Each model is then sampled "
-            f"{sizes['samples']} times (temperature 0.6,",
-            f"top_p 0.95) on the same {problems} problems, which no model has seen. All seeds are "
-            f"{facts['seed']}; there is one run of each.",
+            f"({config['vocab_size']:,} tokens) is",
+            "trained from scratch on countdown traces of at most 300 tokens of thinking, cut into "
+            "segments of 32",
+            f"tokens: {trained['steps']} steps of {batch} rows, {trained['epochs']:.2f} of an "
+            f"epoch of {trained['rows']:,} rows, the same rows in the",
+            "same order for every variant. `rl` is `clean` after "
+            f"{sizes['grpo_steps']} steps of GRPO. Each model is then sampled",
+            f"{sizes['samples']} times (temperature 0.6, top_p 0.95) on the same {problems} "
+            "problems, which none has seen.",
+            f"Every seed is {facts['seed']}; there is one run of each.",
+            "",
+            _table(["step", "seconds"], [[name, f"{own:.0f}"] for name, own in seconds.items()]),
         ]
     )
 
 
-def _against_baselines(evals: Report) -> str:
-    header = ["", "MAE raw", "MAE clipped", *BASELINES.values()]
-    rows = []
-    for run in RUNS:
-        progress = evals[run]["progress"]
-        own = [_interval(progress["mae"][kind]["macro"]) for kind in ("raw", "clip")]
-        others = [_mean(progress["baselines"][name]["mae"]["macro"]) for name in BASELINES]
-        rows.append([f"`{run}`", *own, *others])
-    return (
-        "## Error beside the baselines\n\n"
-        "Mean absolute error of the markers in the samples, over traces, with 95 % intervals over "
-        "problems. The baselines are scored on the same positions of the same traces; the position "
-        "baselines know the lengths of the training data.\n\n" + _table(header, rows)
+def _errors(evals: Mapping[str, Report], own_lengths: Mapping[str, Report]) -> str:
+    """MAE of the models and of what reads nothing, on the same positions."""
+    header = ["", "raw", "clipped", *BASELINES.values(), "survival, own lengths"]
+    blocks = []
+    for part, title in (("all", "Over all markers:"), ("before_end", "Before the end alone:")):
+        rows = []
+        for run, report in evals.items():
+            progress = _part(report, part)
+            own = [_interval(progress["mae"][kind]["macro"]) for kind in ("raw", "clip")]
+            others = [_interval(progress["baselines"][b]["mae"]["macro"]) for b in BASELINES]
+            survival = _part(own_lengths[run], part)["baselines"]["survival"]["mae"]["macro"]
+            rows.append([f"`{run}`", *own, *others, _interval(survival)])
+        blocks.append(f"{title}\n\n{_table(header, rows)}")
+    return "\n\n".join(
+        [
+            "## Error beside the baselines",
+            "Mean absolute error of the markers in the samples, over traces, with 95 % intervals "
+            "over problems.\nThe baselines are scored on the same positions of the same traces. "
+            "Those that go by the position know\nthe lengths of the training rows, or, in the last "
+            "column, the lengths of the model's other samples.\nA model puts its last marker right "
+            "before `</think>`, where 100 % is always right and no position\ncan tell; so all is "
+            "given again without those markers.",
+            *blocks,
+        ]
     )
 
 
-def _verdict(evals: Report) -> str:
-    """Whether each model beats the constant and the position baselines, plainly."""
-    header = ["", *(f"model - {BASELINES[name]}" for name in POSITION), "beats all three"]
-    rows, all_beaten = [], True
-    for run in RUNS:
-        baselines = evals[run]["progress"]["baselines"]
-        differences = [baselines[name]["difference"]["raw"]["macro"] for name in POSITION]
-        beaten = all((own["high"] if own["high"] is not None else 1) < 0 for own in differences)
-        all_beaten &= beaten
-        rows.append([f"`{run}`", *map(_interval, differences), "yes" if beaten else "**no**"])
+def _part(report: Report, part: str) -> Report:
+    progress = report["progress"]
+    return progress if part == "all" else progress[part]
+
+
+def _verdict(evals: Mapping[str, Report], own_lengths: Mapping[str, Report]) -> str:
+    """Whether each model beats each baseline, plainly, by paired differences."""
+    own_names = [f"{BASELINES[name]}, own lengths" for name in BY_LENGTHS]
+    header = ["", *(f"- {name}" for name in [*BASELINES.values(), *own_names]), "beats all"]
+    rows, lost = [], []
+    for run, report in evals.items():
+        sources = [(report, BASELINES), (own_lengths[run], BY_LENGTHS)]
+        differences = {
+            f"{BASELINES[name]}{', own lengths' if own is not report else ''}": _part(
+                own, "before_end"
+            )["baselines"][name]["difference"]["raw"]["macro"]
+            for own, names in sources
+            for name in names
+        }
+        failed = [name for name, own in differences.items() if not _below_zero(own)]
+        lost += [f"`{run}` does not beat {name}" for name in failed]
+        rows.append([f"`{run}`", *map(_interval, differences.values()), "no" if failed else "yes"])
     said = (
-        "Every model beats the constant and both position baselines: each interval of the paired "
-        "difference lies below 0."
-        if all_beaten
-        else "Not every model beats the constant and both position baselines: where the last "
-        "column says no, an interval of the paired difference reaches 0 or lies above it."
+        "Every model beats every baseline: each interval lies below 0."
+        if not lost and len(evals) == len(RUNS)
+        else f"**Not every model beats every baseline: {'; '.join(lost)}.** There the interval of "
+        "the difference reaches 0 or lies above it."
     )
-    return f"{said}\n\n{_table(header, rows)}"
+    missing = [f"`{run}`" for run in RUNS if run not in evals]
+    if missing:
+        said += f" No marker of {', '.join(missing)} could be scored."
+    return f"Model minus baseline, raw, before the end, paired:\n\n{_table(header, rows)}\n\n{said}"
 
 
-def _behaviour(evals: Report) -> str:
-    header = ["", "traces", "finished", "markers a trace", "tokens between", "over 100 %",
-              "non-monotone", "outside", "accuracy", "median thinking"]  # fmt: skip
+def _below_zero(estimate: Report) -> bool:
+    return estimate["high"] is not None and estimate["high"] < 0
+
+
+def _behaviour(evals: Mapping[str, Report]) -> str:
+    header = ["", "samples", "scored", "markers a trace", "tokens between", "over 100 %",
+              "non-monotone", "outside", "malformed", "accuracy", "median thinking"]  # fmt: skip
     rows = []
-    for run in RUNS:
-        own = evals[run]
+    for run, own in evals.items():
+        reports, markers, progress = own["reports"], own["markers"], own["progress"]
         rows.append(
             [
                 f"`{run}`",
                 own["traces"]["read"],
-                own["traces"]["finished"],
-                f"{own['reports']['per_trace']['mean']:.1f}",
-                f"{own['reports']['spacing_tokens']['mean']:.1f}",
-                _percent(own["progress"]["share_over_100"]["micro"]["mean"]),
-                _percent(own["progress"]["non_monotone"]["mean"]),
-                own["markers"]["outside"],
+                own["traces"]["with_markers"],
+                _number(reports["per_trace"]["mean"]),
+                _number(reports["spacing_tokens"]["mean"]),
+                _percent(progress["share_over_100"]["micro"]["mean"]),
+                _percent(progress["non_monotone"]["mean"]),
+                markers["outside"],
+                markers["malformed"],
                 _percents(own["accuracy"]),
-                f"{own['reports']['thinking_tokens']['p50']:.0f}",
+                _number(reports["thinking_tokens"]["p50"]),
             ]
         )
-    return "## What the models do\n\n" + _table(header, rows)
+    return (
+        "## What the models do\n\nSamples without a finished thinking or without a marker are not "
+        "scored; accuracy counts all.\n\n" + _table(header, rows)
+    )
 
 
-def _changes(evals: Report) -> str:
-    """What each change of the recipe does to the error, as far as one run tells."""
-    clean = evals["clean"]["progress"]["mae"]["raw"]["macro"]
-    lines = [
-        "## What noise, special tokens, masking and RL change",
-        "",
-        "Difference of the raw MAE from `clean` (each model is scored on its own samples, so these "
-        "are not paired). Where the intervals of both overlap, one run does not tell them apart.",
-        "",
-    ]
-    for run in RUNS[1:]:
-        own = evals[run]["progress"]["mae"]["raw"]["macro"]
-        apart = own["high"] < clean["low"] or own["low"] > clean["high"]
-        word = "lower" if own["mean"] < clean["mean"] else "higher"
-        tells = "the intervals do not overlap" if apart else "the intervals overlap"
-        lines.append(
-            f"- `{run}`: {abs(own['mean'] - clean['mean']):.3f} {word} ({own['mean']:.3f} against "
-            f"{clean['mean']:.3f}); {tells}."
-        )
-    return "\n".join(lines)
+def _changes(work: Path, evals: Mapping[str, Report]) -> str:
+    """What each change of the recipe does to the error: paired by problem, over the same draws."""
+    errors = {run: _errors_by_problem(work / "evals" / run / "markers.parquet") for run in evals}
+    rows = []
+    for run in evals:
+        if run != "clean":
+            estimate = _difference(errors[run], errors["clean"])
+            apart = estimate["high"] < 0 or estimate["low"] > 0
+            rows.append([f"`{run}`", _interval(estimate), "yes" if apart else "no"])
+    header = ["", "raw MAE minus that of `clean`", "interval without 0"]
+    return (
+        "## What noise, special tokens, masking and RL change\n\nOver traces and all markers; "
+        "problems are drawn, with the samples that each model wrote for them. Every\nmodel is "
+        "scored on what it wrote itself.\n\n" + _table(header, rows)
+    )
+
+
+def _errors_by_problem(path: Path) -> pl.DataFrame:
+    """Of each problem the number of scored traces, and the sum of their mean errors."""
+    markers = pl.read_parquet(path)
+    error = (pl.col("predicted") - pl.col("truth")).abs().mean()
+    traces = markers.group_by("problem_id", "trace").agg(error=error)
+    return traces.group_by("problem_id").agg(traces=pl.len(), error=pl.col("error").sum())
+
+
+def _difference(one: pl.DataFrame, other: pl.DataFrame, seed: int = 0) -> dict[str, float]:
+    """The difference of two means over traces, bootstrapped over the problems of both."""
+    both = one.join(other, on="problem_id", how="full", coalesce=True).fill_null(0)
+    values = both.sort("problem_id").drop("problem_id").to_numpy().astype(np.float64)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=DRAWS)
+
+    def difference(weights: np.ndarray) -> np.ndarray:
+        traces, error, other_traces, other_error = (weights @ values).T
+        return error / traces - other_error / other_traces
+
+    low, high = np.quantile(difference(drawn), [0.025, 0.975])
+    mean = difference(np.ones((1, len(values))))[0]
+    return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 
 def _losses(logs: Mapping[str, Sequence[Report]], folder: str) -> str:
     header = ["", "first label loss", "last label loss", "held out: label loss", "other tokens"]
     rows = []
     for run in RUNS[:-1]:
-        shown = [own for own in logs[run] if "label_loss" in own]
-        held_out = [own for own in logs[run] if "eval_label_loss" in own]
-        rows.append(
-            [
-                f"`{run}`",
-                f"{shown[0]['label_loss']:.3f}",
-                f"{shown[-1]['label_loss']:.3f}",
-                f"{held_out[-1]['eval_label_loss']:.3f}",
-                f"{held_out[-1]['eval_other_loss']:.3f}",
-            ]
-        )
+        shown = [own["label_loss"] for own in logs[run] if own.get("label_loss") is not None]
+        held_out = [own for own in logs[run] if "eval_label_loss" in own][-1]
+        named = (shown[0], shown[-1], held_out["eval_label_loss"], held_out["eval_other_loss"])
+        rows.append([f"`{run}`", *(f"{own:.3f}" for own in named)])
     return (
         "## Losses\n\nCross-entropy in nats per token. A label of `special` is one token, of the "
-        "others two or three (digits and the sign), so these are not comparable with one another."
+        "others its digits and the sign: not\ncomparable with one another."
         f"\n\n{_table(header, rows)}\n\n"
         f"![Loss on label tokens over training]({folder}/label-loss.png)\n\n"
         f"![Error along the thinking]({folder}/along.png)"
@@ -190,30 +248,33 @@ def _losses(logs: Mapping[str, Sequence[Report]], folder: str) -> str:
 
 def _reinforced(log: Sequence[Report]) -> str:
     """The rewards at the beginning and at the end of GRPO."""
-    rewards = sorted({key for line in log for key in line if key.endswith("/mean")})
-    part = max(len(log) // 5, 1)
+    names = ["rewards/progress_accuracy/mean", "rewards/report_frequency/mean",
+             "rewards/correctness/mean", "reward", "completions/mean_length",
+             "completions/clipped_ratio"]  # fmt: skip
+    part = max(len(log) // 4, 1)
     rows = [
-        [name, *(f"{_average(lines, name):.3f}" for lines in (log[:part], log[-part:]))]
-        for name in rewards
+        [name.removesuffix("/mean"), _average(log[:part], name), _average(log[-part:], name)]
+        for name in names
     ]
-    header = ["reward, mean of a batch", f"first {part} steps", f"last {part} steps"]
+    header = ["mean of the batches", f"first {part} steps", f"last {part} steps"]
     return "## Reinforcement\n\n" + _table(header, rows)
 
 
-def _average(lines: Sequence[Report], name: str) -> float:
+def _average(lines: Sequence[Report], name: str) -> str:
     values = [line[name] for line in lines if line.get(name) is not None]
-    return sum(values) / len(values) if values else float("nan")
+    return f"{sum(values) / len(values):.3f}" if values else "-"
 
 
 def _analyses(clean: Report) -> str:
     """Sections 5.3, 7.1 and 7.2 of the paper, on the clean model."""
-    header = ["predictor", "positions", "`clean` there", "the other", "difference"]
+    header = ["predictor", "positions", "without one", "`clean` there", "the other", "difference"]
     rows = [
         [
             name,
             own["positions"],
-            _mean(own["model"]["clip"]["macro"]),
-            _mean(own["other"]["clip"]["macro"]),
+            own["none"],
+            _interval(own["model"]["clip"]["macro"]),
+            _interval(own["other"]["clip"]["macro"]),
             _interval(own["difference"]["clip"]["macro"]),
         ]
         for name, own in clean["compared"].items()
@@ -221,15 +282,18 @@ def _analyses(clean: Report) -> str:
     return (
         "## Without its own predictions, and by a probe\n\n"
         "Clipped MAE of `clean` beside other predictors on the same positions. *unconditioned*: "
-        "the markers before are taken out and the prediction is asked afresh (section 7.2). "
-        "Probes read the hidden states of the same model on the text without markers (5.3).\n\n"
+        "the markers\nbefore are taken out and the prediction is asked afresh (section 7.2 of the "
+        "paper). Probes read the\nhidden states of the same model (5.3). Both see text without "
+        "markers, which this model was not trained\non.\n\n"
         + _table(header, rows)
         + "\n\n"
         + _dispersion(clean["dispersion"])
     )
 
 
-def _dispersion(found: Report) -> str:
+def _dispersion(found: Report | None) -> str:
+    if found is None:
+        return ""
     rows = [
         [
             f"{100 * own['from']:.0f} to {100 * own['to']:.0f} %",
@@ -240,77 +304,33 @@ def _dispersion(found: Report) -> str:
         for own in found["by_position"]
         if own["prefixes"]
     ]
+    rows.append(["all", found["prefixes"], _interval(found["mad"]), _interval(found["mapd"])])
     return (
-        "## How far progress can be predicted at all\n\n"
-        "Rollouts of `clean` from prefixes of held-out traces: mean absolute deviation of the "
-        "progress that they give a prefix, and the same as a share of their mean (7.1).\n\n"
+        "## How far its rollouts agree\n\n"
+        f"{found['rollouts']:,} rollouts of `clean` from prefixes of {found['traces']} held-out "
+        f"traces without markers; {found['unfinished']:,} did not\nfinish their thinking and are "
+        f"left out, with {found['prefixes_left_out']} prefixes. Mean absolute deviation of the "
+        "progress that\nthe rollouts give a prefix, and the same as a share of their mean "
+        "(7.1): what no predictor of these\nprefixes can get under by much.\n\n"
         + _table(["position", "prefixes", "MAD", "MAPD"], rows)
     )
 
 
 def _limits(facts: Report) -> str:
     larger = (
-        "The larger setting (`--scale gpu`) was not run for this report."
+        "The larger setting (`--scale gpu`) was not run: there was no GPU."
         if facts["scale"] == "laptop"
-        else "The small setting runs on two CPU cores (`--scale laptop`)."
+        else "The small setting is in experiment.md."
     )
     return f"""## What this does not show
 
-- One seed a variant: what differs by less than the intervals may be chance, and the intervals are
-  over problems, not over trainings.
-- Countdown is not mathematics: how long a search lasts is drawn by the generator of the traces.
-  Nothing here says what holds for DeepScaleR.
+- One training a variant: the intervals are over problems, not over trainings, so that a difference
+  between variants may be one between two runs of the same recipe.
+- Countdown is not mathematics: how long a search lasts is drawn by the generator of the traces, and
+  its last steps are told by their words. Nothing here says what holds for DeepScaleR.
 - Each model is scored on what it writes itself: one that writes shorter thinkings has other, and
-  maybe easier, positions. The baselines are on the same positions for that reason.
+  maybe easier, positions; what it did not finish is not scored.
 - {larger}"""
-
-
-# --- plots --------------------------------------------------------------------------------------
-
-
-def _plot_losses(logs: Mapping[str, Sequence[Report]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    from progdata.cards.plots import METADATA, plain_settings, tidy_axes
-
-    with plain_settings():
-        figure = Figure(figsize=(8, 4.5), dpi=130, layout="constrained")
-        axes = figure.subplots()
-        for run in RUNS[:-1]:
-            shown = [own for own in logs[run] if "label_loss" in own]
-            steps, losses = ([own[name] for own in shown] for name in ("step", "label_loss"))
-            axes.plot(steps, losses, color=COLOURS[run], label=run)
-        axes.set_xlabel("Step")
-        axes.set_ylabel("Loss on label tokens (nats)")
-        axes.legend(frameon=False)
-        tidy_axes(axes)
-        figure.savefig(path, metadata=METADATA[".png"])
-
-
-def _plot_along(evals: Report, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    from progdata.cards.plots import METADATA, plain_settings, tidy_axes
-
-    with plain_settings():
-        figure = Figure(figsize=(10, 4.5), dpi=130, layout="constrained")
-        error, falls = figure.subplots(1, 2)
-        for run in RUNS:
-            along = [own for own in evals[run]["progress"]["along"] if own["markers"]]
-            middles = [50 * (own["from"] + own["to"]) for own in along]
-            error.plot(middles, [own["mae"]["micro"]["mean"] for own in along], "o-",
-                       color=COLOURS[run], markersize=4, label=run)  # fmt: skip
-            pairs = [(at, own) for at, own in zip(middles, along, strict=True) if own["pairs"]]
-            falls.plot([at for at, _ in pairs],
-                       [100 * own["non_monotone"]["mean"] for _, own in pairs], "o-",
-                       color=COLOURS[run], markersize=4)  # fmt: skip
-        error.set_ylabel("MAE, clipped")
-        falls.set_ylabel("Predictions below the one before (%)")
-        for axes in (error, falls):
-            axes.set_xlabel("True progress (%)")
-            tidy_axes(axes)
-        error.legend(frameon=False)
-        figure.savefig(path, metadata=METADATA[".png"])
 
 
 # --- cells --------------------------------------------------------------------------------------
@@ -321,14 +341,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _mean(estimate: Report) -> str:
-    return "-" if estimate["mean"] is None else f"{estimate['mean']:.3f}"
-
-
 def _interval(estimate: Report) -> str:
-    if estimate["low"] is None:
-        return _mean(estimate)
-    return f"{estimate['mean']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
+    if estimate["mean"] is None:
+        return "-"
+    between = (
+        "" if estimate["low"] is None else f" ({estimate['low']:.3f} to {estimate['high']:.3f})"
+    )
+    return f"{estimate['mean']:.3f}{between}"
 
 
 def _percents(estimate: Report) -> str:
@@ -340,3 +359,7 @@ def _percents(estimate: Report) -> str:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

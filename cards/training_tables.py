@@ -74,5 +74,5 @@ def _stage(number: int, stage: Mapping[str, Any]) -> str:
     return table([title, "first steps", "last steps"], rows)
 
 
-def _number(value: float | None, digits: int) -> float:
-    return float("nan") if value is None else round(value, digits)
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
