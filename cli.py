@@ -884,6 +884,17 @@ def evaluate(
         str,
         typer.Argument(help="As --source of build, or the folder of a build.", metavar="TRACES"),
     ],
+    variant: Annotated[
+        str | None, typer.Option(help="Of a build: this one, not its first.", metavar="NAME")
+    ] = None,
+    grammar_of: Annotated[
+        str | None,
+        typer.Option(
+            "--grammar-of",
+            help="A build: markers are written as there. For what a model trained on it wrote.",
+            metavar="BUILD",
+        ),
+    ] = None,
     tokenizer: Tokenizer = None,
     lengths: Annotated[
         str | None,
@@ -936,20 +947,34 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the intervals and samples.", metavar="N")] = 0,
     limit: Limit = None,
     workers: Workers = None,
-    batch_size: BatchSize = None,
-    device: Device = None,
+    revision: Revision = None,
     base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    retries: Retries = None,
+    timeout: Timeout = None,
+    tensor_parallel_size: TensorParallel = None,
+    data_parallel_size: DataParallel = None,
+    dtype: Dtype = None,
+    max_model_len: MaxModelLen = None,
+    gpu_memory_utilization: GpuMemory = None,
+    enforce_eager: EnforceEager = None,
+    batch_size: BatchSize = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="probe, transformers: cuda, cpu, ...", metavar="NAME"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure how well the markers in traces predict progress, beside baselines."""
     from progdata.builders.prompts import find_profile
-    from progdata.builders.sampling_engines import EngineOptions
     from progdata.cards.eval_tables import eval_summary
     from progdata.training_refs.evaluated import EvalSettings
     from progdata.training_refs.evaluated import evaluate as run
 
     settings = EvalSettings(
         traces=traces,
+        variant=variant,
+        grammar_of=grammar_of,
         tokenizer=tokenizer or "words",
         lengths=lengths,
         count_markers=count_markers,
@@ -960,6 +985,7 @@ def evaluate(
         rollouts=rollouts,
         probe=probe,
         model=model,
+        revision=revision,
         engine=_engine(engine),
         profile=find_profile(profile),
         out=out,
@@ -967,7 +993,8 @@ def evaluate(
         seed=seed,
         limit=limit,
         workers=workers,
-        options=EngineOptions(batch_size=batch_size, device=device, base_url=base_url),
+        options=_engine_options(locals() | {"device": None}),  # the settings hand it on
+        device=device or "auto",
     )
     with _display() as display:
         report = run(settings, display=display)
@@ -1193,8 +1220,10 @@ def _train_settings(
         "model": model,
         "data.relabel": True if relabel else None,
     }
-    given = [f"{name}={json.dumps(value)}" for name, value in named.items() if value is not None]
-    return [*given, *(settings or ())]
+    given = {name: value for name, value in named.items() if value is not None}
+    # JSON is YAML but for an escaped emoji, which is two surrogates there
+    ours = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in given.items()]
+    return [*ours, *(settings or ())]
 
 
 def _train(

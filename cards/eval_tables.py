@@ -21,7 +21,7 @@ _KINDS = {"raw": "model, raw", "clip": "model, clipped", "filtered": "model, up 
 def eval_summary(report: Mapping[str, Any]) -> str:
     """Counts, errors beside the baselines, table 3, the course along the thinking, and what was
     compared besides."""
-    blocks = [_counts(report), _errors(report), _cells(report), _along(report)]
+    blocks = [own(report) for own in (_counts, _errors, _before_end, _cells, _along)]
     if report["compared"]:
         blocks.append(_compared(report))
     if report["dispersion"] is not None:
@@ -65,13 +65,6 @@ def _counts(report: Mapping[str, Any]) -> str:
 def _errors(report: Mapping[str, Any]) -> str:
     """The model's MAE and each baseline's, with intervals, and the difference."""
     progress = report["progress"]
-    rows = [[name, *_estimate(progress["mae"][kind]), "", ""] for kind, name in _KINDS.items()]
-    for kind, name in PREDICTORS.items():
-        own = progress["baselines"][kind]
-        minus = own["difference"]["clip"]["macro"]
-        rows.append([name, *_estimate(own["mae"]), _error(minus["mean"]), _range(minus)])
-    confidence = f"{100 * report['settings']['confidence']:g} % interval"
-    header = ["predictor", "MAE", confidence, "over markers", "model minus it", "interval"]
     shares = ", ".join(
         f"{name} {_share(progress[key])}"
         for key, name in (("share_over_100", "above 100 %"), ("share_below_0", "below 0 %"))
@@ -81,12 +74,34 @@ def _errors(report: Mapping[str, Any]) -> str:
     source = known["source"] or "the other problems of the same traces"
     return "\n".join(
         [
-            table(header, rows),
+            _predictors(report, progress, "predictor"),
             f"MAE: mean over traces; model minus it: clipped. Predictions {shares}; below the one "
             f"before {falls}",
             f"lengths of the position baselines: {known['traces']:,} of {source}",
         ]
     )
+
+
+def _before_end(report: Mapping[str, Any]) -> str:
+    """The same without the markers right before `</think>`, whose labels say that it comes."""
+    own = report["progress"]["before_end"]
+    last = report["progress"]["markers"] - own["markers"]
+    return (
+        f"{_predictors(report, own, 'before the last token')}\n"
+        f"without the {last:,} markers at the end of the thinking, where the truth is 100 %: "
+        f"{own['markers']:,} in {own['traces']:,} traces"
+    )
+
+
+def _predictors(report: Mapping[str, Any], progress: Mapping[str, Any], title: str) -> str:
+    rows = [[name, *_estimate(progress["mae"][kind]), "", ""] for kind, name in _KINDS.items()]
+    for kind, name in PREDICTORS.items():
+        own = progress["baselines"][kind]
+        minus = own["difference"]["clip"]["macro"]
+        rows.append([name, *_estimate(own["mae"]), _error(minus["mean"]), _range(minus)])
+    confidence = f"{100 * report['settings']['confidence']:g} % interval"
+    header = [title, "MAE", confidence, "over markers", "model minus it", "interval"]
+    return table(header, rows)
 
 
 def _cells(report: Mapping[str, Any]) -> str:
@@ -126,25 +141,31 @@ def _along(report: Mapping[str, Any]) -> str:
 
 
 def _compared(report: Mapping[str, Any]) -> str:
-    """Other predictions of the same positions, and the model's there."""
+    """Other predictions of the same positions, and the model's there; the last row of each is of
+    thinkings in domain (table 5)."""
     rows = []
     for name, own in report["compared"].items():
         for kind, words in (("raw", "raw"), ("clip", "clipped"), ("filtered", "up to 100 %")):
-            minus = own["difference"][kind]["macro"]
-            rows.append(
-                [
-                    name,
-                    words,
-                    own["filtered"] if kind == "filtered" else own["positions"],
-                    _error(own["other"][kind]["macro"]["mean"]),
-                    _error(own["model"][kind]["macro"]["mean"]),
-                    _error(minus["mean"]),
-                    _range(minus),
-                ]
-            )
+            rows.append([name, words, *_sides(own, kind)])
+        rows.append([name, "clipped, in domain", *_sides(own["in_domain"], "clip")])
     header = ["compared", "MAE", "positions", "its", "model's", "model minus it", "interval"]
     none = ", ".join(f"{name} {own['none']:,}" for name, own in report["compared"].items())
-    return f"{table(header, rows)}\npositions without its prediction: {none}"
+    return (
+        f"{table(header, rows)}\nin domain: thinking of at most "
+        f"{report['settings']['long_tokens']:,} tokens; positions without its prediction: {none}"
+    )
+
+
+def _sides(own: Mapping[str, Any], kind: str) -> list[Any]:
+    """The MAE of both on the same positions, and their difference."""
+    minus = own["difference"][kind]["macro"]
+    return [
+        own["filtered"] if kind == "filtered" else own["positions"],
+        _error(own["other"][kind]["macro"]["mean"]),
+        _error(own["model"][kind]["macro"]["mean"]),
+        _error(minus["mean"]),
+        _range(minus),
+    ]
 
 
 def _dispersion(found: Mapping[str, Any]) -> str:

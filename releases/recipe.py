@@ -46,6 +46,9 @@ def _one_variant(value: Any) -> Any:
     return find_preset(value).__dict__ if isinstance(value, str) else value
 
 
+NOT_YAML = (yaml.YAMLError, ValueError)
+"""What reading YAML raises; ValueError for a date that is none, and for bytes that are no text."""
+
 VariantEntry = Annotated[VariantSection, BeforeValidator(_one_variant)]
 
 
@@ -182,7 +185,11 @@ def load_recipe(path: str | None = None, **overrides: Any) -> Recipe:
     build that is to be made again. Raises UsageError that names the file and the field that is
     wrong.
     """
-    content = _read_yaml(path) if path else {}
+    content = read_yaml(path) if path else {}
+    if {"recipe", "recipe_sha256"} <= set(content):
+        content = content["recipe"]  # a lock file, whose build is to be made again
+        if not isinstance(content, dict):
+            raise UsageError(f"{path}: recipe: expected fields and values (found {content!r:.80})")
     for name, value in overrides.items():
         own = content.get(name)
         if isinstance(own, dict) and isinstance(value, dict):
@@ -203,34 +210,32 @@ def recipe_sha256(resolved: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def shipped_recipes() -> list[str]:
-    """The names of the recipes that come with the package."""
-    folder = files("progdata").joinpath("recipes")
-    return sorted(
-        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
-    )
+def shipped_recipes(*folder: str) -> list[str]:
+    """The names of the recipes that come with the package; those in a folder of recipes/."""
+    found = files("progdata").joinpath("recipes", *folder)
+    return sorted(f.name.removesuffix(".yaml") for f in found.iterdir() if f.name.endswith(".yaml"))
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def read_yaml(path: str, *folder: str) -> dict[str, Any]:
+    """The content of a YAML file, or of the recipe of this name that comes with the package.
+
+    Raises UsageError where it cannot be read, or holds no fields and values.
+    """
     file = Path(path)
-    if not file.exists() and path in shipped_recipes():
-        file = Path(str(files("progdata").joinpath("recipes", f"{path}.yaml")))
+    if not file.exists() and path in shipped_recipes(*folder):
+        file = Path(str(files("progdata").joinpath("recipes", *folder, f"{path}.yaml")))
     try:
         content = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:
-        known = ", ".join(shipped_recipes())
+        known = ", ".join(shipped_recipes(*folder))
         raise UsageError(
             f"{path}: {error.strerror or error}; give a YAML file or one of: {known}"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except NOT_YAML as error:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if content is None:
-        return {}
-    if isinstance(content, dict) and {"recipe", "recipe_sha256"} <= set(content):
-        content = content["recipe"]  # a lock file, whose build is to be made again
-    if not isinstance(content, dict):
+    if not isinstance(content, dict | None):
         raise UsageError(f"{path}: expected fields and values, found {type(content).__name__}")
-    return content
+    return content or {}
 
 
 def _explain(error: ValidationError) -> str:

@@ -55,6 +55,39 @@ def test_no_gain_anywhere_means_the_longest_context():
     assert first_context(table({1024: 0, 2048: 0})) == 2048
 
 
+def test_a_second_steep_gain_is_waited_for():
+    """After 1,024 a token gains little, but not after 2,048."""
+    assert first_context(table({1024: 40, 2048: 41, 4096: 81, 8192: 82})) == 4096
+
+
+def brute_force(coverage: dict[int, float], taper: float) -> int:
+    """The first context, not before the steepest gain, after which every token gains little."""
+    edges = [0, *sorted(coverage)]
+    gain = {
+        end: (coverage[end] - coverage.get(start, 0.0)) / (end - start)
+        for start, end in pairwise(edges)
+    }
+    steepest = next(end for end in gain if gain[end] == max(gain.values()))
+    return next(
+        context
+        for context in gain
+        if context >= steepest
+        and all(gain[end] < taper * gain[steepest] for end in gain if end > context)
+    )
+
+
+@given(
+    st.dictionaries(st.integers(1, 100), st.integers(0, 20), min_size=1, max_size=8),
+    st.sampled_from([0.1, 0.25, 0.5, 0.9]),
+)
+def test_the_first_context_by_brute_force(rows, taper):
+    coverage = dict(zip(sorted(rows), sorted(own / 20 for own in rows.values()), strict=True))
+    found = first_context(
+        [{"max_tokens": own, "coverage": coverage[own]} for own in coverage], taper
+    )
+    assert found == brute_force(coverage, taper)
+
+
 def test_the_order_and_a_row_at_zero_do_not_matter():
     turned = list(reversed(table(COUNTDOWN)))
     assert first_context(turned) == first_context(turned[:-1]) == 1024
@@ -105,10 +138,10 @@ def test_a_file_without_the_table_is_refused_in_one_line(tmp_path, content):
 
 
 def test_deepscalers_schedule():
-    assert plan_stages([8192, 16384, 24576], [1040, 480, 230], [8, 16, 16]) == [
+    assert plan_stages([8192, 16384, 24576], [1040, 480, 250], [8, 16, 16]) == [
         Stage(8192, 1040, 8),
         Stage(16384, 480, 16),
-        Stage(24576, 230, 16),
+        Stage(24576, 250, 16),
     ]
     assert plan_stages(8096, 500, 4) == [Stage(8096, 500, 4)]
 

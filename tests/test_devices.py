@@ -2,12 +2,19 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 
 from progdata.builders.errors import ProgdataError, UsageError
-from progdata.training_refs.devices import find_device, memory_as_error
+from progdata.training_refs.devices import (
+    find_device,
+    find_single_device,
+    memory_as_error,
+    quiet_libraries,
+    require_packages,
+)
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
@@ -24,9 +31,47 @@ def test_a_gpu_that_is_not_there_is_refused(name):
         find_device(name)
 
 
-def test_what_is_no_device_is_refused():
-    with pytest.raises(UsageError, match="device 'gpu': expected auto, cpu, cuda"):
-        find_device("gpu")
+@pytest.mark.parametrize("name", ["gpu", "mps", "meta", "xla", "cpu:3"])
+def test_what_is_no_device_of_ours_is_refused(name):
+    with pytest.raises(UsageError, match=f"device '{name}': expected auto, cpu, cuda"):
+        find_device(name)
+
+
+def test_a_single_device_is_the_cpu_or_the_first_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [find_single_device(own) for own in ("cpu", "auto", "cuda")] == ["cpu", *["cuda:0"] * 2]
+    with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES to 1 and device to cuda"):
+        find_single_device("cuda:1")
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")  # a launcher of one process
+    assert find_single_device("cpu") == "cpu"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="start it without a launcher"):
+        find_single_device("cpu")
+
+
+def test_a_missing_package_names_the_extra():
+    require_packages("train", "torch")
+    with pytest.raises(ProgdataError, match=r"no_such is not installed.*progdata\[train\]"):
+        require_packages("train", "torch", "no_such")
+
+
+def test_libraries_are_quiet_within_a_block_only():
+    import datasets
+    from transformers.utils import logging
+
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    shown = not datasets.are_progress_bars_disabled()
+    with pytest.raises(KeyError), quiet_libraries():
+        assert logging.get_verbosity() == 40 and not logging.is_progress_bar_enabled()
+        assert datasets.are_progress_bars_disabled()
+        warnings.warn("is not shown", stacklevel=1)
+        raise KeyError
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+    assert datasets.are_progress_bars_disabled() != shown
 
 
 def test_memory_that_the_machine_does_not_have_is_one_line():

@@ -136,6 +136,28 @@ def test_intervals_are_over_problems(tmp_path):
     assert (found["low"], found["high"]) == (0.0, pytest.approx(0.125))
 
 
+def test_a_prefix_at_a_bound_belongs_to_the_tenth_that_it_ends(tmp_path):
+    rows = [
+        rollout(think(4 * own), end=end, tokens=end, total=10)
+        for end in range(1, 11)
+        for own in (1, 2)
+    ]
+    found = measure(write(tmp_path, rows))
+    assert [own["prefixes"] for own in found["by_position"]] == [1] * 10
+
+
+@pytest.mark.parametrize("place", ["folder", "file"])
+def test_rollouts_that_were_pushed_are_refused(tmp_path, place):
+    path = write(tmp_path, [rollout(think(30)), rollout(think(10))])
+    named = path if place == "folder" else path / "rollouts.parquet"
+    for push in (None, ""):
+        (path / "rollouts.json").write_text(json.dumps({"push": push}))
+        assert measure(named)["prefixes"] == 1
+    (path / "rollouts.json").write_text(json.dumps({"push": "Wait"}))
+    with pytest.raises(UsageError, match="made with --push 'Wait'"):
+        measure(named)
+
+
 @pytest.mark.parametrize(
     ("rows", "kind", "message"),
     [
@@ -193,6 +215,7 @@ def test_rollouts_of_a_model_are_read_as_they_were_made(small_model, tmp_path):
     rows = pl.read_parquet(tmp_path / "rollouts" / "rollouts.parquet")
     ended = rows.with_columns(truncated=pl.lit(value=False), completion_tokens=pl.lit(7 + 1))
     ended.write_parquet(tmp_path / "rollouts" / "rollouts.parquet")
+    (tmp_path / "rollouts" / "rollouts.json").unlink()  # it says what was pushed
     evaluated = evaluate(
         EvalSettings(
             str(traces), tokenizer=str(small_model), rollouts=str(tmp_path / "rollouts"), workers=1

@@ -13,6 +13,8 @@ from shared_data import TOKENIZER, TRACES, needs_shared_data
 
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.markers import DEFAULT, MarkerGrammar, strip
+from progdata.builders.prompts import find_profile
+from progdata.builders.sampling_engines import EngineOptions
 from progdata.builders.sources import find_source
 from progdata.builders.tokenizer import find_tokenizer, load_counter
 from progdata.cards.eval_plots import plot_progress
@@ -98,6 +100,32 @@ def test_the_numbers_of_a_small_source_are_those_worked_out_by_hand(settings):
     )
     minus = constant["difference"]["raw"]["micro"]["mean"]
     assert minus == pytest.approx(sum(map(sum, errors)) / 7 - 1.75 / 7)
+
+
+def test_markers_at_the_end_of_the_thinking_are_told_apart(settings):
+    """All but those whose truth is 100 %: a label there tells what its position has told."""
+    progress = evaluate(settings)["progress"]
+    own = progress["before_end"]
+    assert (own["markers"], own["traces"], own["problems"]) == (5, 4, 3)
+    assert own["mae"]["raw"]["micro"]["mean"] == pytest.approx((0 + 0.35 + 0.5 + 0 + 0.25) / 5)
+    assert own["mae"]["clip"]["macro"]["mean"] == pytest.approx((0 + 0.25 + 0.5 + 0.125) / 4)
+    constant = own["baselines"]["constant"]["mae"]["micro"]["mean"]
+    assert constant == pytest.approx((0 + 0.25 + 0 + 0.5 + 0) / 5)
+    assert own.keys() == progress.keys() - {"before_end", "cells", "along"}
+    counted = evaluate(replace(settings, count_markers=True))["progress"]
+    last = counted["markers"] - counted["before_end"]["markers"]
+    assert last == 2  # though a last marker has its own tokens behind it
+
+
+def test_a_free_last_label_beats_no_baseline_before_the_end(tmp_path):
+    """Right at the end alone, and 50 % elsewhere: better than 50 % in all, and equal before."""
+    rows = [
+        (f"P{i}", None, box(f"{bar(50)}{'a ' * i}{bar(50)} b c{bar(100)}")) for i in range(1, 9)
+    ]
+    progress = evaluate(EvalSettings(write_rows(tmp_path / "rows.jsonl", rows)))["progress"]
+    assert progress["baselines"]["constant"]["difference"]["clip"]["macro"]["high"] < -0.1
+    before = progress["before_end"]["baselines"]["constant"]["difference"]["clip"]["macro"]
+    assert before == {"mean": 0, "low": 0, "high": 0}
 
 
 def test_cells_are_by_length_and_verdict(settings):
@@ -209,6 +237,8 @@ def test_the_report_is_strict_json_and_prints(settings, tmp_path):
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
     text = eval_summary(report)
     assert "10 rows: 7 markers in 4 traces of 3 problems scored" in text
+    assert "before the last token" in text
+    assert "without the 2 markers at the end of the thinking, where the truth is 100 %: 5" in text
     assert "left out: no </think>: 1" in text
     assert "markers not scored: 1 after the thinking, 3 in traces left out; 3 malformed" in text
     assert text.endswith("plot.svg: predicted against true progress")
@@ -242,7 +272,11 @@ def test_one_problem_alone_has_no_interval_and_no_position_baseline(tmp_path):
         ([("P", None, box("a b"))], "1 with a finished thinking; markers: none inside those, 0"),
         ([("P", None, f"<think>a{bar(5)}")], "0 with a finished thinking.* 1 in the others"),
         ([("P", None, box("a") + bar(5))], "1 after it"),
-        ([("P", None, box(bar("x")))], "1 malformed; expected markers like <progressbar>37%"),
+        ([("P", None, box(bar("x")))], "1 malformed; .* expected markers like <progressbar>37%"),
+        (
+            [("P", None, box("a")), ("P", None, ""), ("Q", None, "")],
+            "unreadable rows: 2, 2 empty_completion; expected",
+        ),
     ],
 )
 def test_without_a_marker_to_score_it_says_what_was_found(rows, message, tmp_path):
@@ -261,7 +295,22 @@ def test_without_a_marker_to_score_it_says_what_was_found(rows, message, tmp_pat
         ({"tokenizer": "no/such/tokenizer.json"}, "no file"),
         ({"plot": Path("plot.pdf")}, r"cannot plot to \.pdf"),
         ({"unconditioned": True}, "name a folder with --out"),
-        ({"model": "x"}, "--model is asked with --unconditioned"),
+        ({"model": "x"}, "--model is used with --unconditioned"),
+        ({"revision": "x"}, "--revision is used with --unconditioned"),
+        ({"engine": "openai"}, "--engine is used with --unconditioned"),
+        ({"options": EngineOptions(batch_size=3)}, "--batch-size is used with --unconditioned"),
+        ({"options": EngineOptions(base_url="u")}, "--base-url is used with --unconditioned"),
+        ({"profile": find_profile("r1-plain")}, "--profile is used with --unconditioned or"),
+        ({"device": "cpu"}, "--device is used with --probe, or with --unconditioned --engine tr"),
+        (
+            {"unconditioned": True, "out": Path("x"), "device": "cpu"},
+            "--device is used with --probe, or with --unconditioned --engine tr",
+        ),
+        ({"unconditioned": True, "out": Path("x"), "revision": "x"}, "is of the engine openai"),
+        ({"probe": "no/such/folder"}, "no/such/folder: no probe.json of trained probes"),
+        ({"variant": "noisy"}, "rows.jsonl is not the folder of a build"),
+        ({"grammar_of": "no/such/folder"}, "expected the folder of a finished build"),
+        ({"grammar_of": "x", "grammar": DEFAULT}, "both say how markers are written"),
         ({"unconditioned": True, "out": Path("x"), "engine": "openai"}, "name the model's --tok"),
         ({"rollouts": "no/such/folder"}, "no such file; name the --out of progdata rollouts"),
     ],
@@ -351,6 +400,43 @@ def test_escaped_tags_of_a_build_are_text_again(tmp_path):
     (expected,) = load_counter(None, False).starts([think]).per_text().tolist()
     assert report["reports"]["thinking_tokens"]["mean"] == expected
     assert report["markers"]["malformed"] == 0
+
+
+@pytest.fixture(scope="module")
+def own_grammar(tmp_path_factory) -> Path:
+    """A build that writes `<done>37 done</done>`; the labels of `noisy` err."""
+    out = tmp_path_factory.mktemp("own") / "out"
+    markers = {"tag": "done", "format": "{label} done"}
+    build(countdown(40, ["clean", "noisy"], markers=markers), out)
+    return out
+
+
+def test_every_variant_of_a_build_is_read_as_the_build_writes_it(own_grammar):
+    settings = EvalSettings(str(own_grammar), grade=False)
+    maes = {}
+    for variant in (None, "clean", "noisy"):
+        report = evaluate(replace(settings, variant=variant))
+        assert report["settings"]["variant"] == variant
+        assert report["settings"]["marker"] == "<done>37 done</done>"
+        maes[variant] = report["progress"]["mae"]["raw"]["micro"]["mean"]
+    assert maes[None] == maes["clean"] < 0.005 < maes["noisy"]
+    with pytest.raises(UsageError, match=r"nosy.*noisy"):
+        evaluate(replace(settings, variant="nosy"))
+
+
+def test_traces_of_a_model_are_read_in_the_grammar_that_it_learnt(own_grammar, tmp_path):
+    """So are the lengths, where they are no build with a grammar of their own."""
+    think = f"a b<done>50 done</done> c {bar(3)} d"
+    source = write_rows(tmp_path / "rows.jsonl", [("P", None, box(think))])
+    settings = EvalSettings(source, grammar_of=str(own_grammar), lengths=source)
+    report = evaluate(settings)
+    assert report["markers"]["scored"] == 1
+    (tokens,) = load_counter(None, False).starts([f"a b c {bar(3)} d"]).per_text().tolist()
+    assert report["reports"]["thinking_tokens"]["mean"] == tokens
+    position = report["progress"]["baselines"]["mean_length"]["mae"]["micro"]["mean"]
+    assert position == pytest.approx(0)  # the length given is that of the trace itself
+    with pytest.raises(ProgdataError, match="expected markers like <progressbar>"):
+        evaluate(EvalSettings(write_rows(tmp_path / "b.jsonl", [("P", None, box("a<done>"))])))
 
 
 @needs_shared_data

@@ -1,5 +1,8 @@
 """Probes beside the predictions that traces hold, on the same positions (paper 000, 5.3)."""
 
+import re
+from dataclasses import replace
+
 import polars as pl
 import pytest
 from build_folder import countdown
@@ -40,6 +43,9 @@ def test_a_probe_is_measured_where_the_traces_report_their_progress(small_model,
     for name, own in report["compared"].items():
         known = markers.drop_nulls(name)
         assert name.startswith("probe: ") and name in eval_summary(report)
+        rows = [re.split(r"\s{2,}", row) for row in eval_summary(report).splitlines()]
+        (line,) = (row for row in rows if row[:2] == [name, "clipped, in domain"])
+        assert line[2] == str(own["in_domain"]["positions"])
         assert own["positions"] == known.height and own["none"] == markers.height - known.height
         assert known.height > 0 and known[name].is_between(0, 1).all()
         short = known.filter(pl.col("total") <= 1_000)
@@ -50,6 +56,12 @@ def test_a_probe_is_measured_where_the_traces_report_their_progress(small_model,
                 assert found[side]["raw"]["micro"]["mean"] == pytest.approx(error)
 
 
-def test_a_folder_without_probes_is_refused(countdown_build, tmp_path):
-    with pytest.raises(UsageError):
-        evaluate(EvalSettings(str(countdown_build), grade=False, probe=str(tmp_path)))
+def test_a_folder_without_probes_is_refused(tmp_path):
+    """Before the traces are read."""
+    (tmp_path / "probe.json").write_text("{")
+    settings = EvalSettings("no/such/traces", probe=str(tmp_path))
+    with pytest.raises(UsageError, match=r"no probe\.json of trained probes that can be read"):
+        evaluate(settings)
+    (tmp_path / "probe.json").write_text("{}")
+    with pytest.raises(UsageError, match="device 'cuda:99'"):
+        evaluate(replace(settings, device="cuda:99"))

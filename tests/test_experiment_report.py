@@ -103,9 +103,9 @@ def test_the_difference_of_two_runs_is_paired_by_problem(work):
     same = _difference(clean, clean)
     assert same == {"mean": 0.0, "low": 0.0, "high": 0.0}
     found = _difference(loser, clean)
-    plain = (
-        loser["error"].sum() / loser["traces"].sum() - clean["error"].sum() / clean["traces"].sum()
-    )
+    sides = [(own["error"].to_numpy(), own["traces"].to_numpy()) for own in (loser, clean)]
+    means = [error.sum() / traces.sum() for error, traces in sides]
+    plain = means[0] - means[1]
     assert found["mean"] == pytest.approx(plain)
     assert 0 < found["low"] < found["mean"] < found["high"]
 

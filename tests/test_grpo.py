@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from progdata.builders.special_tokens import add_progress_tokens
 from progdata.builders.tokenizer import load_counter
 from progdata.releases.build import build
 from progdata.releases.display import Silent
+from progdata.training_refs import devices
 from progdata.training_refs.context_lengthening import find_plateau
 from progdata.training_refs.grpo import GrpoRecipe, train
 from progdata.training_refs.grpo_prompts import prompt_order, read_prompts
@@ -193,6 +195,30 @@ class TestRun:
         assert found["stages"] == report["stages"]
         assert_same_weights(killed / "model", out / "model")
 
+    @pytest.mark.parametrize("number", [1, 2], ids=["plateau", "last step"])
+    def test_a_stage_killed_after_its_last_checkpoint_is_not_trained_on(
+        self, staged, tmp_path, number
+    ):
+        """Before done.json: the checkpoint is that of its plateau, or of its last step."""
+        own, report, out = staged
+        killed = tmp_path / "run"
+        shutil.copytree(out, killed)
+        stage = killed / "checkpoints" / f"stage-{number}"
+        for path in (killed / "report.json", stage / "done.json"):
+            path.unlink()
+        shutil.rmtree(killed / "model")
+        if number == 1:
+            shutil.rmtree(killed / "checkpoints" / "stage-2")
+        assert train(own, killed)["stages"] == report["stages"]
+        for name in ("log.jsonl", "samples.jsonl"):
+            assert timeless(read_lines(killed / name)) == timeless(read_lines(out / name))
+        assert_same_weights(killed / "model", out / "model")
+
+    def test_the_seconds_are_those_of_all_steps(self, staged):
+        _, report, out = staged
+        steps = [line["step_time"] for line in read_lines(out / "log.jsonl")]
+        assert report["seconds"] == round(sum(steps), 1) > 0
+
     def test_the_same_command_again_returns_the_report(self, staged):
         own, report, out = staged
         before = (out / "log.jsonl").stat().st_mtime_ns
@@ -239,6 +265,37 @@ def test_lora_on_a_variant_of_special_tokens_saves_an_adapter_and_the_merged_mod
     assert any(bool((w != 0).any()) for name, w in adapted.named_parameters() if "lora_B" in name)
     merged, saved = adapted.merge_and_unload().state_dict(), weights(tmp_path / "run" / "model")
     assert all(bool((saved[name] == merged[name]).all()) for name in saved)
+
+
+@pytest.mark.slow
+def test_lora_in_two_stages_goes_on_after_a_kill_in_each(folders, tmp_path):
+    """The second begins with the first one's adapter, which is trained on."""
+    fields = STAGES | {
+        "max_steps": [4, 2],
+        "lora": {"rank": 2, "alpha": 4, "dropout": 0.1},
+        "learning_rate": 5e-2,
+        "warmup_steps": 0,
+    }
+    own, whole, killed = recipe(folders, **fields), tmp_path / "whole", tmp_path / "killed"
+    report = train(own, whole)
+    first = report["stages"][0]
+    for steps in (2, first["steps"] - 1 + 2):  # at step 2 of each stage, before its checkpoint
+        with pytest.raises(Interrupted):
+            train(own, killed, display=Interrupter(steps))
+    assert train(own, killed)["stages"] == report["stages"]
+    assert timeless(read_lines(killed / "log.jsonl")) == timeless(read_lines(whole / "log.jsonl"))
+    assert_same_weights(killed / "model", whole / "model")
+    stages = whole / "checkpoints"
+    chosen = adapter(stages / "stage-1" / f"checkpoint-{first['go_on_from']}")
+    after = adapter(stages / "stage-2" / "checkpoint-1")
+    changed = [float((after[name] - chosen[name]).abs().max()) for name in chosen]
+    assert 0 < max(changed) < 0.1, "one step from that adapter, not from a new one"
+
+
+def adapter(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "adapter_model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +365,11 @@ def test_texts_keep_the_tokens_that_a_tokenizer_calls_special(folders):
 
 
 REFUSED = {
+    "an engine for each stage": (
+        {"use_vllm": True, "context": [8, 16]},
+        "each of several stages .* set vllm_mode to server",
+    ),
+    "labels made again": ({"data": {"dataset": "BUILD", "relabel": True}}, "uses no labels"),
     "vllm without a GPU": ({"use_vllm": True}, "vLLM needs a GPU"),
     "groups do not fit": ({"num_generations": 5}, "a step has 16 completions"),
     "a group of one": ({"num_generations": 1}, "at least 2"),
@@ -339,11 +401,16 @@ def test_what_cannot_work_is_refused_in_one_line_before_training(folders, tmp_pa
     assert not (tmp_path / "run").exists(), "a mended command would be refused as another run's"
 
 
+def test_a_launcher_is_refused(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="start it without a launcher"):
+        train(recipe(folders), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_library_names_the_extra(folders, tmp_path, monkeypatch):
-    real = importlib.util.find_spec
-    absent = {"trl"}
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name in absent else real(name)
+        devices, "find_spec", lambda name: None if name == "trl" else importlib.util.find_spec(name)
     )
     with pytest.raises(ProgdataError, match=r"trl is not installed.*progdata\[train\]"):
         train(recipe(folders), tmp_path / "run")
@@ -359,6 +426,12 @@ def test_stages_below_the_steepest_gains_are_left_out(folders, tmp_path):
         max_steps=1,
         lengthening={"window": 2, "coverage": str(tmp_path / "stats.json")},
     )
+    with pytest.raises(Interrupted):
+        train(own, tmp_path / "run", display=Interrupter(1))
+    (tmp_path / "stats.json").write_text(json.dumps({"contexts": table[:1]}), "utf-8")
+    with pytest.raises(UsageError, match="begun with another stages"):
+        train(own, tmp_path / "run")
+    (tmp_path / "stats.json").write_text(json.dumps({"contexts": table}), "utf-8")
     report = train(own, tmp_path / "run")
     assert [stage["context"] for stage in report["stages"]] == [16, 24]
 

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared_data import TOKENIZER, needs_shared_data, read_traces
 
-from progdata.builders.chat_template import load_chat_template
+from progdata.builders.chat_template import PromptRefused, load_chat_template
 from progdata.builders.errors import ProgdataError, UsageError
 from progdata.builders.markers import strip
 from progdata.builders.thinking import split_completion
@@ -98,6 +98,17 @@ def test_the_thinking_follows_the_prefilled_tag_once(reader, think):
     assert text.endswith("<｜Assistant｜><think>\n" + think.removeprefix("\n"))
     written = reader.template.tokenizer.decode(tokens.ids[tokens.first :])
     assert written == think.removeprefix("\n")
+
+
+def test_a_template_that_alters_the_question_is_refused(small_model, tmp_path):
+    folder = tmp_path / "loud"
+    shutil.copytree(small_model, folder)
+    file = folder / "chat_template.jinja"
+    text = file.read_text("utf-8")
+    assert "message['content']" in text
+    file.write_text(text.replace("message['content']", "message['content']|upper"), "utf-8")
+    with pytest.raises(PromptRefused, match="question_altered_by_template"):
+        tokenise_trace(load_chat_template(folder), ProbedTrace((("user", "What is it?"),), "Well"))
 
 
 def test_a_template_without_think_gets_the_tag(small_model, tmp_path):

@@ -1,4 +1,4 @@
-"""Hidden labels: nothing of them is in any later logit; and the draws are seeded."""
+"""Hidden labels: of two as long, nothing is in any later logit; and the draws are seeded."""
 
 from dataclasses import replace
 from typing import Any
@@ -101,6 +101,24 @@ def test_a_hidden_label_moves_no_later_logit(mode: str, label: int, dtype: torch
             rest = batch["real"][row].nonzero()[last + 1 :, 0]
             assert torch.equal(before[row, : last - 1], after[row, : last - 1])
             assert torch.equal(before[row, rest], after[row, rest]) != moves
+
+
+@pytest.mark.parametrize("mode", ["attention", "token"])
+def test_how_many_tokens_a_hidden_label_has_is_still_seen(mode: str) -> None:
+    """`5%` and `37%` are of other lengths in plain text: what follows stands elsewhere."""
+    model = make_model()
+    longer = make_row("one", 40, 4, size=3)
+    last = np.flatnonzero(longer.markers == 1)[-1]
+    shorter = replace(
+        longer,
+        completion=np.delete(longer.completion, last),
+        markers=np.delete(longer.markers, last),
+    )
+    ends = []
+    for row in (longer, shorter):
+        batch = collate(windows_of(row))
+        ends.append(logits_of(model, batch, batch["markers"] == 1, mode)[0, -1])
+    assert not torch.allclose(*ends)
 
 
 def test_inside_a_hidden_label_the_earlier_tokens_are_seen() -> None:

@@ -48,5 +48,22 @@ def test_long_and_short_batches_are_mixed():
 
 
 def test_a_last_batch_that_is_not_full_stays_last():
-    order = grouped_order(np.array([9, 1, 1, 1, 1]), 2, seed=3)
-    assert len(order) == 5 and 0 in order[:4]
+    """It is that of the shortest rows of its chunk, whatever place the others are shuffled to."""
+    lengths = np.array([9, 8, 7, 6, 5])
+    orders = [grouped_order(lengths, 2, seed) for seed in range(20)]
+    assert {own[-1] for own in orders} == {4}
+    assert {frozenset(own[:2]) for own in orders} == {frozenset({0, 1}), frozenset({2, 3})}
+
+
+def test_all_variants_of_a_build_have_the_same_order(countdown_build, small_model):
+    from progdata.builders.chat_template import load_chat_template
+    from progdata.training_refs.encoded_rows import encode_rows
+    from progdata.training_refs.training_data import open_data
+
+    template = load_chat_template(small_model)
+    orders = set()
+    for variant in ("clean", "noisy", "special", "masked"):
+        rows = encode_rows(open_data(str(countdown_build), variant, None).rows("train"), template)
+        lengths = [own.num_tokens for own in rows.rows]
+        orders.add(tuple(rows.rows[place].trace_id for place in LengthGroups(lengths, 4, seed=0)))
+    assert len(orders) == 1 and len(set(lengths)) > 5

@@ -301,6 +301,7 @@ def test_probes_of_another_model_are_refused(run, small_model, tmp_path):
         (["model=nowhere/at all"], r"model 'nowhere/at all': no such folder"),
         (["data.eval_split=test"], r"no split 'test'"),
         (["data.variant=cleen"], r"cleen"),
+        (["data.relabel=true"], r"data.relabel: probes use no labels"),
         (["max_tokens=4"], r"no trace is left to probe \(\d+ over_context\)"),
     ],
     ids=lambda own: own[0] if isinstance(own, list) else None,

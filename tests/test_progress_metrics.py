@@ -16,6 +16,7 @@ from progdata.training_refs.progress_metrics import (
     Positions,
     Ratio,
     against,
+    bins_of,
     both,
     drawn_problems,
     estimate,
@@ -138,6 +139,15 @@ def test_a_difference_is_on_the_positions_that_both_have(rows, random):
 def test_parts_of_the_thinking_tile_it(rows):
     for row, part in zip(rows, positions(rows).bins.tolist(), strict=True):
         assert part / 10 < row.truth <= (part + 1) / 10 + 1e-12 or (row.truth == 0 and part == 0)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_each_tenth_ends_with_its_own_bound(kind):
+    """Also as a table stores it: 0.3 in float32 is more than three tenths."""
+    bounds = np.arange(1, 11, dtype=kind) / kind(10)
+    assert bins_of(bounds).tolist() == list(range(10))
+    assert bins_of(bounds[:-1] + kind(1e-5)).tolist() == list(range(1, 10))
+    assert bins_of(np.array([0, 1e-5], dtype=kind)).tolist() == [0, 0]
 
 
 @given(marked_rows())

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared_data import TOKENIZER, needs_shared_data, read_traces
 
-from progdata.builders.markers import DEFAULT, MarkerGrammar, find_markers, insert, strip
+from progdata.builders.markers import DEFAULT, MarkerGrammar, escape, find_markers, insert, strip
 from progdata.builders.thinking import split_completion
 from progdata.builders.tokenizer import WordsCounter, load_counter
 from progdata.releases.build import build
@@ -244,3 +244,15 @@ def test_verl_calls_them_with_one_solution():
         "score": 12.5, "progress_accuracy": 1.0, "report_frequency": 1.0, "correctness": 1.0
     }  # fmt: skip
     assert score("countdown", strip(PERFECT), "6")["score"] == 0.0
+
+
+def test_escaped_text_counts_as_it_was():
+    """A backslash before a tag in the text is none of the trace's tokens, as in `progdata eval`."""
+    grammar = MarkerGrammar(escaped=True)
+    quoted = "write <progressbar>5%</progressbar> twice: <progressbar>"
+    completion = f"<think>{escape(quoted, grammar)}{mark(50)} end</think>"
+    (found,) = read_reports(completion, WORDS, grammar).truths or []
+    before, whole = (int(WORDS.starts([own]).per_text()[0]) for own in (quoted, f"{quoted} end"))
+    assert found == before / whole
+    unescaped = read_reports(completion, WORDS).truths
+    assert unescaped is not None and unescaped[-1] != found

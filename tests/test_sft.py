@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from progdata.releases.build import build
 from progdata.releases.display import Silent
 from progdata.releases.recipe import load_recipe as load_build_recipe
 from progdata.training_refs.sft import train
-from progdata.training_refs.sft_recipe import SftRecipe
+from progdata.training_refs.sft_recipe import MaskSection, SftRecipe
 from progdata.training_refs.train_recipe import load_recipe
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.1}
@@ -32,7 +33,7 @@ def model(countdown_build: Path, tmp_path_factory) -> Path:
     """A small model with a byte-level BPE of 400 tokens."""
     texts = texts_of(countdown_build, "clean")
     folder = tmp_path_factory.mktemp("model") / "small"
-    return make_training_model(folder, make_tokenizer("byte-level", texts))
+    return make_training_model(folder, make_tokenizer("byte-level", texts), positions=8_192)
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +205,7 @@ def test_a_broken_off_run_goes_on_as_if_it_had_not_been(
     with pytest.raises(KeyboardInterrupt):
         train(make_recipe(**RESUMED), tmp_path, display=StopAt(step))
     assert not (tmp_path / "model").exists()
+    (tmp_path / "checkpoints" / "checkpoint-notes").mkdir(parents=True, exist_ok=True)
     train(make_recipe(**RESUMED), tmp_path)
     assert_same_run(tmp_path, whole_run)
 
@@ -290,21 +292,95 @@ def test_lora_is_on_every_linear_layer(make_recipe: Any, model: Path, tmp_path: 
     ("fields", "said"),
     [
         ({"variant": "cleen"}, "cleen"),
-        ({"on": {"train_split": "trian"}}, "no split 'trian'"),
+        ({"on": {"train_split": "trian"}}, "no split 'trian'; did you mean 'train'"),
+        ({"on": {"eval_split": "validtion"}}, "no split 'validtion'; did you mean 'validation'"),
         ({"device": "cuda:7"}, "device 'cuda:7': this machine has"),
         ({"context": 8}, r"context 8: the shortest prompt has \d+ tokens"),
         ({"model": "./nowhere/x/y"}, "no such folder"),
         ({"mask": {"mode": "token", "stand_in": "no such token"}}, "mask.stand_in"),
         ({"mask": {"mode": "attention", "schedule": "column"}}, "masks no label"),
+        ({"model": "UNTIED", "long_rows": "windows"}, r"has 2,048 positions, and .* needs 3,\d+;"),
     ],
-    ids=["variant", "split", "gpu", "context", "model", "stand-in", "column"],
+    ids=[
+        "variant",
+        "split",
+        "evaluated",
+        "gpu",
+        "context",
+        "model",
+        "stand-in",
+        "column",
+        "positions",
+    ],
 )
-def test_bad_input_gets_one_line(
-    fields: dict[str, Any], said: str, make_recipe: Any, tmp_path: Path
+def test_bad_input_gets_one_line_before_anything_is_written(
+    fields: dict[str, Any], said: str, make_recipe: Any, untied: Path, tmp_path: Path
 ) -> None:
+    if fields.get("model") == "UNTIED":
+        fields = fields | {"model": str(untied)}
+    out = tmp_path / "run"
     with pytest.raises(UsageError, match=said) as caught:
-        train(make_recipe(**fields), tmp_path)
+        train(make_recipe(**fields), out)
     assert "\n" not in str(caught.value)
+    assert not out.exists(), "a mended command would be refused as another run's"
+
+
+def test_a_launcher_is_refused(make_recipe: Any, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="start it without a launcher"):
+        train(make_recipe(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_model_under_the_same_name_does_not_go_on(
+    make_recipe: Any, model: Path, tmp_path: Path
+) -> None:
+    own, out = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(model, own)
+    recipe = make_recipe(model=str(own))
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out, display=StopAt(3))
+    from safetensors.torch import save_file
+
+    weights = weights_of(own)
+    save_file({name: weight + 1 for name, weight in weights.items()}, own / "model.safetensors")
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    with pytest.raises(UsageError, match="its run was begun with another model"):
+        train(recipe, out)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+LITTLE_MEMORY = """
+import resource
+import progdata.training_refs.sft as sft
+from progdata.cli import main
+
+def limit(*arguments, begin=sft.begin_run_on):
+    begin(*arguments)
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20),) * 2)
+
+sft.begin_run_on = limit
+main()
+"""
+"""What a cluster's limit does. It falls when the run begins: some libraries hang where they cannot
+start their threads."""
+
+
+def test_too_little_memory_is_one_line(make_recipe: Any, tmp_path: Path) -> None:
+    """The allocator fails in the middle of a step."""
+    large = {"per_device_batch_size": 4_096, "context": 2_000, "on": {"limit": None}}
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(make_recipe(**large).model_dump()), "utf-8")
+    command = ["train", "sft", "--config", str(file), "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, *command],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "not enough memory" in done.stderr
+    assert "lower per_device_batch_size or context (cpu)" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
 
 
 def test_another_tokenizer_gets_one_line(
@@ -316,7 +392,7 @@ def test_another_tokenizer_gets_one_line(
     relabelled = recipe.model_copy(
         update={"data": recipe.data.model_copy(update={"relabel": True})}
     )
-    assert train(relabelled, tmp_path / "relabelled")["relabelled"]
+    assert train(relabelled, tmp_path / "relabelled")["data"]["relabelled"]
 
 
 def test_a_loss_that_is_no_number_gets_one_line(make_recipe: Any, tmp_path: Path) -> None:
@@ -340,8 +416,16 @@ def test_a_recipe_that_makes_no_sense_is_refused(setting: str, said: str) -> Non
 
 
 def test_windows_need_an_overlap_below_the_context() -> None:
+    with pytest.raises(UsageError, match="overlap 0: the first target"):
+        load_recipe(SftRecipe, "sft", ["long_rows=windows", "overlap=0"])
     with pytest.raises(UsageError, match="overlap 256 is not below context 256"):
         load_recipe(SftRecipe, "sft", ["long_rows=windows", "context=256"])
+
+
+def test_the_highest_probability_is_the_variants_unless_one_is_named() -> None:
+    assert MaskSection().highest(0.3) == 0.3
+    assert MaskSection().highest(0.0) == 0.5
+    assert MaskSection(max=0.0).highest(0.3) == 0.0
 
 
 def test_the_shipped_recipe_is_the_default() -> None:

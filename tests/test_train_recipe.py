@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from progdata.builders.errors import UsageError
+from progdata.releases.recipe import shipped_recipes
 from progdata.training_refs.grpo import GrpoRecipe
 from progdata.training_refs.probe import ProbeRecipe
 from progdata.training_refs.sft import SftRecipe
-from progdata.training_refs.train_recipe import begin_run, load_recipe, recipe_text, shipped_recipes
+from progdata.training_refs.train_recipe import SHIPPED, begin_run, load_recipe, recipe_text
 
 KINDS = {"sft": SftRecipe, "grpo": GrpoRecipe, "probe": ProbeRecipe}
 NEEDED = ["data.dataset=build", "model=folder"]
@@ -27,7 +28,7 @@ def refusal(text: str | bytes, folder: Path, *settings: str) -> str:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_recipe_of_each_trainer_is_shipped(name):
-    assert name in shipped_recipes()
+    assert name in shipped_recipes(SHIPPED)
     recipe = load_recipe(KINDS[name], name, NEEDED)
     assert recipe.data.dataset == "build" and recipe.model == "folder"
 
@@ -58,7 +59,7 @@ class TestSettings:
         load_recipe(SftRecipe, "sft", [*NEEDED, "lora.rank=3"])
         assert load_recipe(SftRecipe, "sft", NEEDED).lora.rank != 3  # type: ignore[union-attr]
 
-    @pytest.mark.parametrize("setting", ["rank", "=3", "lora.rank=[1"])
+    @pytest.mark.parametrize("setting", ["rank", "=3", "lora.rank=[1", "model=2024-13-01"])
     def test_what_is_no_setting_is_refused(self, setting, tmp_path):
         assert f"--set {setting}: " in refusal("{}", tmp_path, setting)
 
@@ -76,6 +77,7 @@ class TestRefusals:
             ("{data: {dataset: a}, model: b, mask: {mode: hard}}", "mask.mode"),
             ("[a]", "expected fields and values, found list"),
             ("a: [", "not YAML"),
+            ("model: 2024-02-31", "not YAML"),
             (b"\xff", "not YAML"),
         ],
     )
@@ -101,6 +103,13 @@ class TestRuns:
         begin_run(self.recipe(), tmp_path / "run")
         with pytest.raises(UsageError, match=r"another loss\.label_weight, seed; choose"):
             begin_run(self.recipe("seed=1", "loss.label_weight=9"), tmp_path / "run")
+
+    @pytest.mark.parametrize("held", ["model: 2024-13-01", "a: [", b"\xff"])
+    def test_a_damaged_recipe_in_the_folder_is_refused(self, tmp_path, held):
+        content = held if isinstance(held, bytes) else held.encode()
+        (tmp_path / "recipe.yaml").write_bytes(content)
+        with pytest.raises(UsageError, match=r"recipe\.yaml: not YAML; choose another --out"):
+            begin_run(self.recipe(), tmp_path)
 
     def test_a_folder_with_something_else_is_refused(self, tmp_path):
         (tmp_path / "mine.txt").write_text("mine")

@@ -18,6 +18,7 @@ from progdata.builders.sampling_engines import EngineOptions
 from progdata.builders.special_tokens import add_progress_tokens
 from progdata.cards.eval_tables import eval_summary
 from progdata.training_refs.evaluated import EvalSettings, evaluate
+from progdata.training_refs.evaluation_settings import asked_model
 from progdata.training_refs.unconditioned import read_label
 
 pytestmark = needs_shared_data
@@ -153,6 +154,14 @@ def test_the_model_is_given_the_thinking_without_markers_and_the_opening_tag(set
     for request, prompt in zip(seen, prompts(), strict=True):
         assert tokenizer.decode(list(request.prompt.token_ids)) == prompt
         assert request.settings.temperature == 0 and request.settings.stop == (DEFAULT.closing,)
+
+
+def test_the_device_is_handed_to_the_engine_that_has_one(settings):
+    assert asked_model(replace(settings, device="cpu")).options.device == "cpu"
+    assert asked_model(settings).options.device is None
+    both = replace(settings, device="cpu", engine="vllm", probe="run")
+    assert asked_model(both).options == EngineOptions(dtype="float32")
+    asked_model(both).check()
 
 
 def test_what_was_asked_is_not_asked_again(settings):

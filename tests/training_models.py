@@ -73,7 +73,13 @@ def make_tokenizer(kind: str, texts: Sequence[str], template: str = TEMPLATE) ->
 
 
 def make_training_model(
-    folder: Path, tokenizer: Any, *, tied: bool = True, seed: int = 0, heads: int = 2
+    folder: Path,
+    tokenizer: Any,
+    *,
+    tied: bool = True,
+    seed: int = 0,
+    heads: int = 2,
+    positions: int = 2_048,
 ) -> Path:
     """Two layers of Qwen2 with random weights and heads of 32, with the tokenizer."""
     import torch
@@ -86,7 +92,7 @@ def make_training_model(
         num_hidden_layers=2,
         num_attention_heads=heads,
         num_key_value_heads=1,
-        max_position_embeddings=2_048,
+        max_position_embeddings=positions,
         tie_word_embeddings=tied,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

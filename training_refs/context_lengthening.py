@@ -115,7 +115,7 @@ def first_context(contexts: Sequence[Mapping[str, float]], taper: float = 0.25) 
         before = own
     steepest = max(gains)
     for place in range(gains.index(steepest), len(rows) - 1):
-        if gains[place + 1] < taper * steepest:
+        if max(gains[place + 1 :]) < taper * steepest:
             return rows[place][0]
     return rows[-1][0]
 

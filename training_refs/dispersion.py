@@ -4,6 +4,7 @@ Of a prefix of k tokens and a rollout that thinks on for r tokens until `</think
 k / (k + r). No predictor knows which rollout comes, so that their spread bounds what any can do.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from progdata.builders.markers import MarkerGrammar, strip
 from progdata.builders.thinking import CLOSE
 from progdata.builders.tokenizer import Counter
 from progdata.releases.rolled_out import ROLLOUTS
-from progdata.training_refs.progress_metrics import BINS, Ratio, estimate, mean_by_problem
+from progdata.training_refs.progress_metrics import BINS, Ratio, bins_of, estimate, mean_by_problem
 
 _READ = ["trace_id", "problem_id", "how", "segment", "prefix_end", "prefix_tokens", "progress",
          "continuation", "truncated", "completion_tokens", "model"]  # fmt: skip
+
+_REPORT = "rollouts.json"
 
 _TOLERANCE = 0.02
 """How far tokens may differ from those that the engine counted before the tokenizer is refused."""
@@ -111,7 +114,7 @@ def spread_of_prefixes(rows: pl.DataFrame) -> Spread:
 
 def dispersion_ratios(spread: Spread) -> dict[str, Any]:
     """Mean MAD and MAPD over all prefixes, and over those of each tenth of the position."""
-    bins = np.clip(np.ceil(spread.position * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    bins = bins_of(spread.position)
     everywhere = np.ones(len(bins), dtype=bool)
     return {
         "mad": _mean(spread, spread.mad, everywhere),
@@ -149,7 +152,21 @@ def _read(path: Path | str) -> pl.DataFrame:
     if other or not rows.height:
         found = f"made with --how {other[0]}" if other else "without a row"
         raise UsageError(f"{file}: {found}; the dispersion needs rollouts with --how continue")
+    if (push := _push_beside(file)) is not None:
+        raise UsageError(
+            f"{file}: made with --push {push!r}, which the model did not think; the dispersion "
+            "needs rollouts without --push"
+        )
     return rows
+
+
+def _push_beside(file: Path) -> str | None:
+    """The text that was pushed into the rollouts, as their report says, where that can be read."""
+    try:
+        push = json.loads(file.with_name(_REPORT).read_text("utf-8"))["push"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return push or None
 
 
 def _check(rows: pl.DataFrame, counter: Counter, tokenizer: str, path: Path | str) -> None:

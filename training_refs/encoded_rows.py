@@ -32,6 +32,7 @@ class EncodedRow:
     `prompt`, `completion`: int32 token ids, the latter with EOS where the trace is closed.
     `markers`: for each token of the completion, which of the row's markers it shows the label of,
     -1 for none (int32). `labels`, `masked`: of each marker, as the variant table has them.
+    `num_tokens`: of the thinking without markers, which all variants of a build have alike.
     """
 
     trace_id: str
@@ -40,6 +41,7 @@ class EncodedRow:
     markers: NDArray[np.int32]
     labels: NDArray[np.int32]
     masked: NDArray[np.bool_]
+    num_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -159,4 +161,5 @@ def _encoded(
         markers,
         np.array(row["labels"], dtype=np.int32),
         np.array(row["masked"], dtype=bool),
+        row["num_tokens"],
     )

@@ -7,7 +7,6 @@ OUT/samples.sqlite      with `unconditioned`: every prediction that was paid for
 
 import json
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,13 @@ import numpy as np
 import polars as pl
 
 from progdata.builders.atomic import atomic_file, write_text
-from progdata.builders.errors import ProgdataError, UsageError
-from progdata.builders.markers import DEFAULT, MarkerGrammar
-from progdata.builders.model_files import DEFAULT_MODEL
-from progdata.builders.nearest import did_you_mean
-from progdata.builders.prompts import PromptProfile, find_profile
-from progdata.builders.sampling_engines import NO_OPTIONS, EngineName, EngineOptions
+from progdata.builders.errors import ProgdataError
+from progdata.builders.markers import MarkerGrammar
 from progdata.builders.sources import Source
 from progdata.builders.tokenizer import Counter, find_tokenizer, load_counter
-from progdata.cards.plots import check_plot_path
 from progdata.releases.display import Display
-from progdata.releases.lockfile import read_lock
 from progdata.releases.outputs import refuse_out
 from progdata.releases.verified import find_traces
-from progdata.releases.workspace import LOCK_FILE
 from progdata.training_refs.dispersion import measure_dispersion
 from progdata.training_refs.evaluation_report import (
     Scored,
@@ -38,51 +30,22 @@ from progdata.training_refs.evaluation_report import (
     measure_progress,
     score_markers,
 )
+from progdata.training_refs.evaluation_settings import (
+    EvalSettings,
+    asked_model,
+    check_settings,
+    evaluated_traces,
+    grammar_of,
+    marker_grammar,
+)
 from progdata.training_refs.probed_trace import ProbedTrace
 from progdata.training_refs.progress_metrics import Floats
 from progdata.training_refs.reported_progress import Reported, read_lengths, read_reported
-from progdata.training_refs.unconditioned import AskedModel, predict_afresh
+from progdata.training_refs.unconditioned import predict_afresh
 from progdata.verifiers.sample_metrics import BOOTSTRAP_DRAWS, CONFIDENCE
 from progdata.verifiers.verdicts import GRADERS, GraderName
 
 MARKERS, REPORT = "markers.parquet", "report.json"
-
-LONG_TOKENS = 16_384
-"""Thinking up to so many tokens is in domain (paper 000, sections 4 and 5.2)."""
-
-
-@dataclass(frozen=True)
-class EvalSettings:
-    """What is evaluated, against what, and how.
-
-    `traces`, `lengths`: a source, or the folder of a build; the lengths of `lengths` are what the
-    position baselines know, None: of the other problems of `traces`. `tokenizer` counts.
-    `grammar`: how markers are written; None: as in the build, or as usual. `unconditioned` asks
-    `model` at every marker again, and keeps the answers in `out`. `rollouts`: of `progdata rollouts
-    --how continue`; `probe`: the folder of a trained probe.
-    """
-
-    traces: str
-    tokenizer: str = "words"
-    lengths: str | None = None
-    count_markers: bool = False
-    long_tokens: int = LONG_TOKENS
-    grade: bool = True
-    grader: str = "math-verify"
-    workers: int | None = None
-    limit: int | None = None
-    seed: int = 0
-    out: Path | None = None
-    plot: Path | None = None
-    grammar: MarkerGrammar | None = None
-    unconditioned: bool = False
-    model: str | None = None
-    engine: EngineName = "vllm"
-    profile: PromptProfile = field(default_factory=lambda: find_profile("deepscaler"))
-    options: EngineOptions = NO_OPTIONS
-    rollouts: str | None = None
-    probe: str | None = None
-    device: str = "auto"
 
 
 def evaluate(settings: EvalSettings, *, display: Display | None = None) -> dict[str, Any]:
@@ -94,18 +57,18 @@ def evaluate(settings: EvalSettings, *, display: Display | None = None) -> dict[
     scored.
     """
     begun = time.monotonic()
-    _check(settings)
+    check_settings(settings)
     found = find_tokenizer(settings.tokenizer)
     counter = load_counter(found.path, False)
-    source = find_traces(settings.traces)
+    source = evaluated_traces(settings)
     refuse_out(settings.out, (MARKERS, REPORT), source)
-    grammar = settings.grammar or _grammar_of(settings.traces)
+    grammar = marker_grammar(settings)
     dispersion = None
     if settings.rollouts is not None:  # before the long work, since its options may be wrong
         dispersion = measure_dispersion(
             settings.rollouts, counter, grammar, tokenizer=settings.tokenizer, seed=settings.seed
         )
-    lengths = _lengths(settings, counter)
+    lengths = _lengths(settings, counter, grammar)
     reported = _read(settings, source, counter, grammar, display)
     traces = judge_traces(reported.traces)
     scored = score_markers(traces, reported.markers, lengths)
@@ -126,7 +89,7 @@ def evaluate(settings: EvalSettings, *, display: Display | None = None) -> dict[
     report["compared"] = compare_predictions(scored, others, settings.long_tokens, settings.seed)
     report["dispersion"] = dispersion
     report["tokenizer"] = {"spec": found.spec, "fingerprint": found.fingerprint}
-    report["settings"] = _describe(settings)
+    report["settings"] = _describe(settings, grammar)
     if settings.plot is not None:
         _plot(report, settings.plot)
     report["seconds"] = time.monotonic() - begun
@@ -135,56 +98,15 @@ def evaluate(settings: EvalSettings, *, display: Display | None = None) -> dict[
     return report
 
 
-def _check(settings: EvalSettings) -> None:
-    """Raises UsageError for settings that contradict one another, before any work."""
-    if settings.grader not in GRADERS:
-        hint = did_you_mean(settings.grader, GRADERS)
-        raise UsageError(
-            f"unknown grader {settings.grader!r}{hint}; choose from {', '.join(GRADERS)}"
-        )
-    if settings.long_tokens < 1:
-        raise UsageError(f"--long-tokens {settings.long_tokens}: expected at least 1")
-    if settings.limit is not None and settings.limit < 1:
-        raise UsageError(f"--limit {settings.limit}: expected at least 1")
-    if settings.plot is not None:
-        check_plot_path(settings.plot)
-    if settings.out is not None and (settings.out / LOCK_FILE).exists():
-        raise UsageError(f"{settings.out}: holds a build; choose another --out for the evaluation")
-    if settings.unconditioned:
-        if settings.out is None:
-            raise UsageError("--unconditioned keeps what it asked for; name a folder with --out")
-        _asked_model(settings).check()
-    elif settings.model is not None:
-        raise UsageError("--model is asked with --unconditioned only; give both or neither")
-
-
-def _asked_model(settings: EvalSettings) -> AskedModel:
-    server = settings.engine == "openai" and settings.tokenizer != "words"
-    return AskedModel(
-        settings.model or DEFAULT_MODEL,
-        settings.engine,
-        settings.profile,
-        settings.options,
-        settings.tokenizer if server else None,
-        settings.seed,
-    )
-
-
-def _grammar_of(spec: str) -> MarkerGrammar:
-    """How the markers of a build are written; the usual way where `spec` is none."""
-    folder = Path(spec)
-    if not (folder / LOCK_FILE).is_file():
-        return DEFAULT
-    return read_lock(folder).recipe.grammar()
-
-
-def _lengths(settings: EvalSettings, counter: Counter) -> pl.Series | None:
+def _lengths(settings: EvalSettings, counter: Counter, grammar: MarkerGrammar) -> pl.Series | None:
+    """What the position baselines are given; markers there are as in the build that `lengths` is,
+    or as in the traces."""
     if settings.lengths is None:
         return None
     lengths = read_lengths(
         find_traces(settings.lengths),
         counter,
-        _grammar_of(settings.lengths),
+        grammar_of(settings.lengths, grammar),
         count_markers=settings.count_markers,
     )
     if not len(lengths):
@@ -229,11 +151,13 @@ def _nothing_scored(reported: Reported, grammar: MarkerGrammar) -> str:
     traces = reported.traces
     finished = traces["tokens"].count()
     unfinished = int(traces.filter(pl.col("no_truth").is_not_null())["markers"].sum())
+    unreadable = "".join(f", {n:,} {why}" for why, n in reported.unreadable.items())
     return (
         f"no progress can be scored: {traces.height:,} traces, {finished:,} with a finished "
         f"thinking; markers: none inside those, {traces['outside'].sum():,} after it, "
-        f"{unfinished:,} in the others, {traces['malformed'].sum():,} malformed; expected markers "
-        f"like {grammar.render(37)} between <think> and </think>"
+        f"{unfinished:,} in the others, {traces['malformed'].sum():,} malformed; unreadable rows: "
+        f"{sum(reported.unreadable.values()):,}{unreadable}; expected markers like "
+        f"{grammar.render(37)} between <think> and </think>"
     )
 
 
@@ -243,7 +167,7 @@ def _ask_afresh(
     """What was asked, and the unconditioned prediction at each marker, NaN without one."""
     assert settings.out is not None
     found = predict_afresh(
-        reported.texts, _asked_model(settings), grammar, settings.out, display=display
+        reported.texts, asked_model(settings), grammar, settings.out, display=display
     )
     labels = [label for own in found.labels.values() for label in own]
     asked = {
@@ -272,8 +196,11 @@ def _probe(
     return {f"probe: {name}": np.concatenate(own) for name, own in found.items()}
 
 
-def _describe(settings: EvalSettings) -> dict[str, Any]:
+def _describe(settings: EvalSettings, grammar: MarkerGrammar) -> dict[str, Any]:
     return {
+        "variant": settings.variant,
+        "marker": grammar.render(37),
+        "escaped": grammar.escaped,
         "count_markers": settings.count_markers,
         "long_tokens": settings.long_tokens,
         "grader": settings.grader if settings.grade else None,

@@ -34,12 +34,14 @@ QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95, "most": 1.0}
 class Scored:
     """The scored markers as arrays of one item each, and the errors of every baseline there.
 
-    `tokens` before a marker, and `total` of its thinking; `verdict`: an index into VERDICTS.
+    `tokens` before a marker, and `total` of its thinking; `before_end`: whether some of it is left;
+    `verdict`: an index into VERDICTS.
     """
 
     where: Positions
     tokens: NDArray[np.int64]
     total: NDArray[np.int64]
+    before_end: Mask
     verdict: NDArray[np.int64]
     baselines: Mapping[str, Floats]
 
@@ -61,14 +63,14 @@ def score_markers(traces: pl.DataFrame, markers: pl.DataFrame, lengths: pl.Serie
     known = markers.join(own, on="trace", how="left", maintain_order="left")
     names = known["problem_id"].unique().sort()
     numbers = {name: number for number, name in enumerate(names)}
+    tokens, total = known["tokens"].to_numpy(), known["total"].to_numpy()
     where = Positions(
         problem=_numbers(known["problem_id"], numbers),
         trace=known["trace"].to_numpy(),
-        truth=known["tokens"].to_numpy() / known["total"].to_numpy(),
+        truth=tokens / total,
         predicted=known["label"].to_numpy() / 100,
         problems=len(names),
     )
-    tokens = known["tokens"].to_numpy()
     if lengths is None:
         finished = traces.drop_nulls("tokens")
         problem = _numbers(finished["problem_id"], numbers)
@@ -79,7 +81,9 @@ def score_markers(traces: pl.DataFrame, markers: pl.DataFrame, lengths: pl.Serie
     return Scored(
         where,
         tokens,
-        known["total"].to_numpy(),
+        total,
+        # where the tokens of markers count, the last marker has its own behind it
+        (tokens < total) & (known["left"].to_numpy() > 0),
         (1 - passed).fill_null(VERDICTS.index("ungraded")).to_numpy(),
         baseline_errors(where, tokens, given),
     )
@@ -91,11 +95,16 @@ def _numbers(names: pl.Series, numbers: Mapping[str, int]) -> NDArray[np.int64]:
 
 
 def measure_progress(scored: Scored, long_tokens: int, seed: int) -> dict[str, Any]:
-    """Every error of the predictions with its interval: all, in the cells of paper 000's table 3,
-    and along the thinking."""
+    """Every error of the predictions with its interval: all, before the last token, in the cells of
+    paper 000's table 3, and along the thinking.
+
+    `before_end` leaves out the markers with nothing behind them: the model puts them where it ends
+    its thinking, which no position says, so that their label is no feat.
+    """
     where = scored.where
     tree = {
         **_cell(scored, np.ones(len(where.truth), dtype=bool)),
+        "before_end": _cell(scored, scored.before_end),
         "cells": [
             {"length": length, "verdict": verdict, **_cell(scored, keep)}
             for length, verdict, keep in _cells(scored, long_tokens)

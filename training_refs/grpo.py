@@ -3,19 +3,16 @@
     progdata train grpo --config grpo --set data.dataset=BUILD --set model=MODEL --out RUN
 
 Read it from `train` downwards: prompts, rewards, stages of rising context, what is saved. The
-algorithm is TRL's `GRPOTrainer`; here is what surrounds it. RUN holds `recipe.yaml`, `log.jsonl`
-(a line a step), `samples.jsonl` (a line a completion), `checkpoints/stage-1/...`, and at the end
-`model/` (merged, for transformers and vLLM), `adapter/` (with LoRA) and `report.json`. The same
-command again goes on from the last checkpoint, with the same samples as if it had never stopped.
+algorithm is TRL's `GRPOTrainer`; here is what surrounds it. RUN holds `recipe.yaml`, `begun.json`
+(what it began with), `log.jsonl` (a line a step), `samples.jsonl` (a line a completion),
+`checkpoints/stage-1/...`, and at the end `model/` (merged, for transformers and vLLM), `adapter/`
+(with LoRA) and `report.json`. The same command again goes on from the last checkpoint, with the
+same samples as if it had never stopped.
 """
 
 import gc
 import json
-import os
-import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,19 +21,25 @@ from pydantic import Field
 
 from progdata.builders.atomic import write_text
 from progdata.builders.chat_template import ChatTemplate, load_chat_template
-from progdata.builders.errors import UsageError, missing_extra
+from progdata.builders.errors import UsageError
 from progdata.builders.model_files import find_model
 from progdata.releases.display import Display, Silent
 from progdata.training_refs.context_lengthening import (
     LengtheningSection,
     Stage,
     best_checkpoint,
+    find_plateau,
     first_context,
     plan_stages,
     read_contexts,
 )
-from progdata.training_refs.devices import find_device, memory_as_error
-from progdata.training_refs.grpo_log import run_log
+from progdata.training_refs.devices import (
+    find_single_device,
+    memory_as_error,
+    quiet_libraries,
+    require_packages,
+)
+from progdata.training_refs.grpo_log import run_log, steps_of
 from progdata.training_refs.grpo_prompts import Prompts, check_prompts, prompt_order, read_prompts
 from progdata.training_refs.language_models import (
     LanguageModel,
@@ -44,13 +47,23 @@ from progdata.training_refs.language_models import (
     add_lora,
     save_language_model,
 )
-from progdata.training_refs.resuming import CHECKPOINTS, last_checkpoint
+from progdata.training_refs.resuming import (
+    CHECKPOINTS,
+    LOG,
+    REPORT,
+    begin_run_on,
+    checkpoints_in,
+    last_checkpoint,
+    read_history,
+    read_report,
+)
 from progdata.training_refs.rewards import REWARDS, RewardSection
 from progdata.training_refs.sampled_rewards import sampled_rewards
-from progdata.training_refs.train_recipe import TrainRecipe, begin_run
+from progdata.training_refs.train_recipe import TrainRecipe
 from progdata.training_refs.training_data import TrainingData, open_data
 
-REPORT, DONE = "report.json", "done.json"
+DONE = "done.json"
+"""What is known of a stage that is over."""
 
 _LOWER = (
     "set per_device_train_batch_size (and num_generations with it) or context lower, or "
@@ -102,13 +115,11 @@ def train(recipe: GrpoRecipe, out: Path, *, display: Display | None = None) -> d
     that cannot work, before anything is trained; ProgdataError where memory is not enough.
     """
     display = display or Silent()
+    if (report := read_report(recipe, out)) is not None:
+        return report
     device, stages = _check(recipe)
-    if (out / REPORT).is_file():
-        begin_run(recipe, out)  # refuses that of another recipe
-        return json.loads((out / REPORT).read_text("utf-8"))
-    begun = time.monotonic()
-    folder = find_model(recipe.model).folder
-    template = load_chat_template(folder)
+    model = find_model(recipe.model)
+    template = load_chat_template(model.folder)
     data = open_data(
         recipe.data.dataset,
         recipe.data.variant,
@@ -118,12 +129,17 @@ def train(recipe: GrpoRecipe, out: Path, *, display: Display | None = None) -> d
         limit=recipe.data.limit,
     )
     prompts = read_prompts(data.rows(recipe.data.train_split), template, data.name)
-    check_prompts(folder, template, data, prompts, stages[-1].context)
-    begin_run(recipe, out)
-    run = Run(recipe, out, device, folder, template, data, prompts, display)
-    with memory_as_error(_LOWER), _quiet():
+    check_prompts(model.folder, template, data, prompts, stages[-1].context)
+    begun_on = {
+        "data": data.lock_sha256,
+        "model": model.revision,
+        "stages": [asdict(stage) for stage in stages],
+    }
+    begin_run_on(recipe, out, begun_on)
+    run = Run(recipe, out, device, model.folder, template, data, prompts, display)
+    with memory_as_error(_LOWER), quiet_libraries():
         done = run.train_stages(stages)
-        return _finish(run, stages, done, time.monotonic() - begun)
+        return _finish(run, stages, done)
 
 
 # The run
@@ -159,11 +175,34 @@ class Run:
     def train_stage(
         self, number: int, stage: Stage, start: Path | None, folder: Path, *, last: bool
     ) -> dict[str, Any]:
-        """Train one stage from the weights in `start`, or resume it from its last checkpoint."""
+        """Train one stage from the weights in `start`, or resume it from its last checkpoint; what
+        became of it. A stage whose last checkpoint ended it is not trained on."""
+        self.display.stage(f"grpo, up to {stage.context:,} tokens")
+        rules = self.recipe.lengthening
+        watch = None if last else rules
+        resume, step = last_checkpoint(folder)
+        history = steps_of(read_history(resume)) if resume else []
+        plateau = find_plateau(history, watch) if watch else None
+        if plateau is None and step < stage.max_steps:
+            history = self.learn(number, stage, start, folder, resume, watch)
+            plateau = find_plateau(history, watch) if watch else None
+            _free_memory(self.device)
+        return _stage_report(stage, folder, history, plateau, rules.window)
+
+    def learn(
+        self,
+        number: int,
+        stage: Stage,
+        start: Path | None,
+        folder: Path,
+        resume: Path | None,
+        watch: LengtheningSection | None,
+    ) -> list[dict[str, Any]]:
+        """The steps of a stage, from the weights in `start` or the checkpoint `resume`; its log, a
+        row a step."""
         from transformers import PrinterCallback, set_seed
         from trl.trainer.grpo_trainer import GRPOTrainer
 
-        self.display.stage(f"grpo, up to {stage.context:,} tokens")
         seed = self.recipe.seed + number - 1
         set_seed(seed)  # LoRA starts from random numbers
         recorded: list[dict[str, Any]] = []
@@ -178,16 +217,9 @@ class Run:
             processing_class=self.template.tokenizer,
         )
         trainer.remove_callback(PrinterCallback)
-        watch = None if last else self.recipe.lengthening
-        log = run_log(self.out, number, stage, recorded, watch, self.display)
-        trainer.add_callback(log)
-        resume, _ = last_checkpoint(folder)
+        trainer.add_callback(run_log(self.out, number, stage, recorded, watch, self.display))
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        history = [own for own in trainer.state.log_history if "loss" in own]
-        found = _stage_report(stage, folder, history, log.plateau, self.recipe.lengthening.window)
-        del trainer
-        gc.collect()  # the next stage needs the memory
-        return found
+        return steps_of(trainer.state.log_history)
 
     @property
     def dtype(self) -> Literal["bfloat16", "float32"]:
@@ -260,6 +292,15 @@ class Run:
         return arguments
 
 
+def _free_memory(device: str) -> None:
+    """Give back what a stage held, which the next one needs."""
+    gc.collect()
+    if device != "cpu":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
 # What is saved, and what is told
 
 
@@ -267,15 +308,16 @@ def _stage_report(
     stage: Stage, folder: Path, history: Sequence[Mapping[str, Any]], plateau: Any, window: int
 ) -> dict[str, Any]:
     """What became of a stage; `go_on_from`: the checkpoint that the next one starts from."""
-    saved = sorted(int(own.name.split("-")[1]) for own in folder.glob("checkpoint-*"))
+    saved = sorted(checkpoints_in(folder))
     chosen = best_checkpoint(history, saved, plateau, window) if plateau else saved[-1]
+    shown = max(1, min(window, len(history) // 4))
     return {
         **asdict(stage),
         "steps": len(history),
         "go_on_from": chosen,
         "plateau": asdict(plateau) if plateau else None,
-        "first": _means(history[:window]),
-        "last": _means(history[-window:]),
+        "first": _means(history[:shown]),
+        "last": _means(history[-shown:]),
     }
 
 
@@ -290,13 +332,14 @@ def _means(history: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     return found
 
 
-def _finish(
-    run: Run, stages: Sequence[Stage], done: Sequence[Mapping[str, Any]], seconds: float
-) -> dict[str, Any]:
-    """Save the model of the last checkpoint, merged, and the report."""
+def _finish(run: Run, stages: Sequence[Stage], done: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Save the model of the last checkpoint, merged, and the report; `seconds` are those of all
+    steps, in however many processes they were made."""
     last = run.out / CHECKPOINTS / f"stage-{len(stages)}"
     policy = run.load_policy(last / f"checkpoint-{done[-1]['go_on_from']}")
     save_language_model(LanguageModel(policy, run.template.tokenizer, run.dtype), run.out)
+    lines = (run.out / LOG).read_text("utf-8").splitlines()
+    seconds = sum(json.loads(line).get("step_time") or 0.0 for line in lines)
     report = {
         "trainer": "grpo",
         "data": run.data.record(),
@@ -316,27 +359,25 @@ def _finish(
 
 def _check(recipe: GrpoRecipe) -> tuple[str, list[Stage]]:
     """The device and the stages of a recipe. Raises UsageError for what cannot work."""
-    for package in ("torch", "transformers", "peft", "trl"):
-        _need(package, "train")
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError("grpo runs in one process, on one GPU; start it without a launcher")
-    device = find_device(recipe.device)
-    if device not in ("cpu", "cuda:0"):
-        index = device.rpartition(":")[2]
-        raise UsageError(
-            f"device {recipe.device!r}: TRL takes the first GPU that it sees; "
-            f"set device to cuda and the environment's CUDA_VISIBLE_DEVICES to {index}"
-        )
-    if recipe.use_vllm and device == "cpu":
-        raise UsageError("use_vllm: vLLM needs a GPU, and the device is cpu; set use_vllm to false")
-    if recipe.use_vllm:
-        _need("vllm", "generate")
+    if recipe.data.relabel:
+        raise UsageError("data.relabel: grpo uses no labels; leave it false")
     stages = recipe.stages()
     if recipe.lengthening.coverage is not None:
         shortest = first_context(
             read_contexts(recipe.lengthening.coverage), recipe.lengthening.taper
         )
         stages = [own for own in stages if own.context >= shortest] or stages[-1:]
+    if recipe.use_vllm and recipe.vllm_mode == "colocate" and len(stages) > 1:
+        raise UsageError(
+            "vllm_mode colocate: each of several stages would start an engine of its own in this "
+            "process; set vllm_mode to server"
+        )
+    require_packages("train", "torch", "transformers", "peft", "trl")
+    device = find_single_device(recipe.device)
+    if recipe.use_vllm and device == "cpu":
+        raise UsageError("use_vllm: vLLM needs a GPU, and the device is cpu; set use_vllm to false")
+    if recipe.use_vllm:
+        require_packages("generate", "vllm")
     size = _completions_a_step(recipe)
     for stage in stages:
         if stage.num_generations < 2 or size % stage.num_generations:
@@ -348,33 +389,5 @@ def _check(recipe: GrpoRecipe) -> tuple[str, list[Stage]]:
     return device, stages
 
 
-def _need(package: str, extra: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        raise missing_extra(package, extra)
-
-
 def _completions_a_step(recipe: GrpoRecipe) -> int:
     return recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Within the block the libraries show no bars, notes and warnings of theirs."""
-    import datasets
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        datasets.enable_progress_bars()
-        if bars:
-            logging.enable_progress_bar()

@@ -30,8 +30,6 @@ def run_log(
     from transformers import TrainerCallback
 
     class RunLog(TrainerCallback):
-        plateau = None
-
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             for name in (LOG, SAMPLES):
                 _keep_until(out / name, number, state.global_step)
@@ -45,14 +43,15 @@ def run_log(
             recorded.clear()
             done = state.global_step / stage.max_steps
             display.say(done, f"step {state.global_step:,}, reward {_shown(logs.get('reward'))}")
-            if watch is not None:
-                self.plateau = find_plateau(
-                    [own for own in state.log_history if "loss" in own], watch
-                )
-                if self.plateau is not None:
-                    control.should_training_stop = control.should_save = True
+            if watch is not None and find_plateau(steps_of(state.log_history), watch) is not None:
+                control.should_training_stop = control.should_save = True
 
     return RunLog()
+
+
+def steps_of(log_history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a trainer's log that are steps, without the summary at its end."""
+    return [own for own in log_history if "loss" in own]
 
 
 def _keep_until(path: Path, stage: int, step: int) -> None:

@@ -220,7 +220,8 @@ def _open_shard(folder: Path) -> Shard:
 class HiddenStates:
     """The states of one split: tokens are numbered through all shards of a folder.
 
-    In memory are 8 bytes a token (its trace and position) and the names of the traces.
+    In memory are 8 bytes a token (its trace and position) and the names of the traces; training a
+    probe adds 8 more, for the order of the tokens.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,12 +1,14 @@
 """Hiding labels from what comes after them, while they stay targets (paper 000, section 6.2).
 
-Two ways, both exact: what is hidden has no way into any later logit.
+Two ways; which tokens are hidden has no way into any later logit, how many they are has: a label
+of another number of tokens moves what follows it. With special tokens every label is one token and
+nothing is left; in plain text `5%`, `37%` and `100%` can be told apart, `37%` and `38%` cannot.
 
 - `attention`: no position after a label span attends to the tokens of the span; a position inside
   attends to those before it as ever. Attention weights of hidden keys are exactly 0 in every
-  layer, so nothing of the label reaches a later position, directly or by way of others.
-- `token`: the input id of a label token is that of a stand-in, so the model is never given it.
-  Drawn for each token of a label: of `37%` it may hide the `3` alone.
+  layer, so no id reaches a later position, directly or by way of others. Positions count them.
+- `token`: the input id of a label token is that of a stand-in, so the model is never given it; as
+  many stand-ins are seen. Drawn for each token of a label: of `37%` it may hide the `3` alone.
 
 Which labels are hidden is drawn from (seed, trace_id, step), and so is the same after a resume.
 """

@@ -45,14 +45,15 @@ from progdata.training_refs.probe_scores import (
     score_baselines,
 )
 from progdata.training_refs.probed_trace import ProbedTrace, tokenise_trace
-from progdata.training_refs.train_recipe import TrainRecipe, begin_run
+from progdata.training_refs.resuming import REPORT, begin_run_on, read_report
+from progdata.training_refs.train_recipe import TrainRecipe
 from progdata.training_refs.training_data import TrainingData, open_data
 
 if TYPE_CHECKING:
     from progdata.training_refs.linear_probe import FitSettings, Fitted, LinearProbe
 
 OOD = SPLITS[-1]
-PROBE_FILE, REPORT_FILE = "probe.json", "report.json"
+PROBE_FILE = "probe.json"
 
 Form = Literal["classes", "regression"]
 
@@ -138,19 +139,20 @@ def train(recipe: ProbeRecipe, out: Path, *, display: Display | None = None) -> 
     Raises UsageError for a wrong recipe, ProgdataError where there is nothing to train on.
     """
     display = display or Silent()
-    if (out / REPORT_FILE).is_file():
-        begin_run(recipe, out)
-        return json.loads((out / REPORT_FILE).read_text("utf-8"))
+    if (report := read_report(recipe, out)) is not None:
+        return report
+    if recipe.data.relabel:
+        raise UsageError("data.relabel: probes use no labels; leave it false")
     device = find_device(recipe.device)
     model = find_model(recipe.model)
     check_layers(model.folder, recipe.layers)
     run = _Run(recipe, model, _open_splits(recipe), device, out)
-    begin_run(recipe, out)
+    begin_run_on(recipe, out, {"data": run.data.lock_sha256, "model": model.revision})
     with memory_as_error(_LESS):
         states = _read_states(run, display)
         report = _train_and_measure(run, states, display)
     write_text(out / PROBE_FILE, json.dumps(_record(run), indent=2) + "\n")
-    write_text(out / REPORT_FILE, json.dumps(report, indent=2) + "\n")
+    write_text(out / REPORT, json.dumps(report, indent=2) + "\n")
     return report
 
 
@@ -199,13 +201,13 @@ def _open_splits(recipe: ProbeRecipe) -> TrainingData:
     Labels are not used, so that the tokenizer of the model need not be that of the data.
     """
     own = recipe.data
-    others = [split for split in (own.eval_split, OOD) if split != own.train_split]
+    others = [split for split in (own.eval_split, OOD) if split and split != own.train_split]
     data, held_out = (
         open_data(own.dataset, own.variant, None, source=own.source, splits=splits, limit=limit)
         for splits, limit in (([own.train_split], own.limit), (others, own.eval_limit))
     )
     data.tables.update(held_out.tables)
-    for split in (own.train_split, own.eval_split):
+    for split in filter(None, (own.train_split, own.eval_split)):
         if not pc.any(data.rows(split)["think_closed"]).as_py():  # pyright: ignore[reportAttributeAccessIssue]
             rows = data.rows(split).num_rows
             raise UsageError(

@@ -62,8 +62,17 @@ class Positions:
 
     @property
     def bins(self) -> NDArray[np.int64]:
-        """The part of the thinking: (0, 0.1] is 0, (0.9, 1] is 9, and 0 itself 0."""
-        return np.clip(np.ceil(self.truth * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        """The part of the thinking that each marker is in."""
+        return bins_of(self.truth)
+
+
+def bins_of(progress: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """The part of the thinking: (0, 0.1] is 0, (0.9, 1] is 9, and 0 itself 0.
+
+    Rounded to 6 digits, since a stored 0.3 (float32) is more than three tenths.
+    """
+    parts = np.ceil(np.round(progress.astype(np.float64) * BINS, 6))
+    return np.clip(parts.astype(np.int64) - 1, 0, BINS - 1)
 
 
 def clip(predicted: Floats) -> Floats:

@@ -54,6 +54,7 @@ MARKERS = pl.Schema(
         "trace": pl.Int64,
         "label": pl.Int64,
         "end": pl.Int64,  # characters of the thinking without markers that stand before it
+        "left": pl.Int64,  # and behind it
         "tokens": pl.Int64,  # tokens of the thinking before it
         "total": pl.Int64,  # of the whole thinking, at least 1
     }
@@ -241,6 +242,9 @@ def _count(
             "trace": np.repeat(np.arange(first, first + len(parsed)), found.counts),
             "label": pl.Series([i for own in parsed for i in own.labels], dtype=pl.Int64),
             "end": pl.Series([i for own in parsed for i in own.ends], dtype=pl.Int64),
+            "left": pl.Series(
+                [len(own.think) - i for own in parsed for i in own.ends], dtype=pl.Int64
+            ),
             "tokens": found.token_ends,
         }
     )

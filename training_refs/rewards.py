@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from progdata.builders.markers import DEFAULT, Marker, MarkerGrammar, find_markers, strip
+from progdata.builders.markers import DEFAULT, Marker, MarkerGrammar, find_markers, strip, unescape
 from progdata.builders.progress import count_joint
 from progdata.builders.thinking import UnusualThinking, split_completion
 from progdata.builders.tokenizer import Counter
@@ -63,8 +63,9 @@ def read_reports(completion: str, tokens: Counter, grammar: MarkerGrammar = DEFA
     """The markers of a completion, and what would have been true at each.
 
     True progress is the share of the content tokens of the thinking that stand before a marker;
-    content is everything but markers. A malformed marker is content. Where the think tags do not
-    bound one stretch of thinking, every marker stands outside.
+    content is everything but markers, without the backslashes of a grammar that escapes. A
+    malformed marker is content. Where the think tags do not bound one stretch of thinking, every
+    marker stands outside.
     """
     text = completion.encode("utf-8", "replace").decode()
     try:
@@ -74,6 +75,8 @@ def read_reports(completion: str, tokens: Counter, grammar: MarkerGrammar = DEFA
     inside = find_markers(parts.think, grammar)
     outside = len(find_markers(parts.response, grammar))
     pieces = _between(parts.think, inside)
+    if grammar.escaped:
+        pieces = [unescape(piece, grammar) for piece in pieces]
     content = "".join(pieces)
     content_ends = list(accumulate(len(piece) for piece in pieces[:-1]))
     begins = [len(parts.opening) + own.start for own in inside]

@@ -9,22 +9,28 @@
 5. train: weighted loss, hidden labels         (weighted_trainer, weighted_loss, label_masks)
 6. save a model that transformers and vLLM load
 
-The run's folder: recipe.yaml, log.jsonl, checkpoints/, model/, adapter/ (LoRA), report.json.
+The run's folder: recipe.yaml, begun.json, log.jsonl, checkpoints/, model/, adapter/ (LoRA),
+report.json. Nothing is written before everything is checked.
 The same command goes on from the last checkpoint, or gives the report of a finished run.
 """
 
+import hashlib
 import json
-import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progdata.builders.atomic import write_text
 from progdata.builders.chat_template import ChatTemplate, load_chat_template
-from progdata.builders.errors import UsageError, missing_extra
-from progdata.builders.model_files import find_model
+from progdata.builders.errors import UsageError
+from progdata.builders.hub_files import existing, sha256_of
+from progdata.builders.model_files import ModelFiles, find_model
 from progdata.releases.display import Display, Silent
-from progdata.training_refs.devices import find_device, memory_as_error
+from progdata.training_refs.devices import (
+    find_single_device,
+    memory_as_error,
+    quiet_libraries,
+    require_packages,
+)
 from progdata.training_refs.encoded_rows import EncodedRow, EncodedRows, encode_rows
 from progdata.training_refs.label_masks import LabelMask, find_stand_in
 from progdata.training_refs.language_models import (
@@ -32,9 +38,16 @@ from progdata.training_refs.language_models import (
     load_language_model,
     save_language_model,
 )
-from progdata.training_refs.resuming import CHECKPOINTS, LOG, train_on
+from progdata.training_refs.resuming import (
+    CHECKPOINTS,
+    LOG,
+    REPORT,
+    begin_run_on,
+    read_report,
+    train_on,
+)
 from progdata.training_refs.sft_recipe import SftRecipe
-from progdata.training_refs.train_recipe import begin_run
+from progdata.training_refs.train_recipe import DataSection
 from progdata.training_refs.training_data import TrainingData, open_data
 from progdata.training_refs.windows import Window, cut_windows, what_is_seen
 
@@ -49,63 +62,73 @@ def train(recipe: SftRecipe, out: Path, *, display: Display | None = None) -> di
     ProgdataError where memory is not enough or the loss is no number.
     """
     display = display or Silent()
-    begin_run(recipe, out)
-    finished = out / "report.json"
-    if finished.is_file():
-        return json.loads(finished.read_text("utf-8"))
-    _require_packages()
-    _be_quiet()
-    device = _find_device(recipe.device)
-
-    display.stage("read")
-    folder = _model_folder(recipe)
-    data = open_data(
-        recipe.data.dataset,
-        recipe.data.variant,
-        folder,
-        source=recipe.data.source,
-        splits=[recipe.data.train_split, recipe.data.eval_split],
-        relabel=recipe.data.relabel,
-        limit=_both_limits(recipe),
-    )
-    template = load_chat_template(folder)
-    with memory_as_error(f"lower per_device_batch_size or context ({device})"):
-        trained = _load(recipe, folder, template.tokenizer, data, device)
+    if (report := read_report(recipe, out)) is not None:
+        return report
+    require_packages("train", "torch", "transformers", "accelerate", "peft")
+    device = find_single_device(recipe.device)
+    hint = f"lower per_device_batch_size or context ({device})"
+    with memory_as_error(hint), quiet_libraries():
+        display.stage("read")
+        model = _find_model(recipe)
+        data = _open_data(recipe, model.folder)
+        template = load_chat_template(model.folder)
+        trained = _load(recipe, model.folder, template.tokenizer, data, device)
+        mask = _make_mask(recipe, data, trained)
 
         display.stage("tokenise")
-        rows = _encode(data, recipe.data.train_split, recipe.data.limit, template)
-        if not rows.rows:
-            raise UsageError(f"{data.name}: no row to train on is left; dropped: {rows.dropped}")
-        held_out = EncodedRows([], {})
-        if recipe.data.eval_split in data.tables:
-            held_out = _encode(data, recipe.data.eval_split, recipe.data.eval_limit, template)
+        rows, held_out = _encode_splits(recipe, data, template)
+        windows = _cut(recipe, rows.rows, trained), _cut(recipe, held_out.rows, trained)
 
         display.stage("train")
-        trainer = _make_trainer(recipe, trained, data, rows.rows, held_out.rows, out, display)
+        begun_on = {"data": data.lock_sha256, "model": model.revision}
+        begin_run_on(recipe, out, begun_on)
+        trainer = _make_trainer(recipe, trained, *windows, mask, out, display)
         train_on(trainer, out / CHECKPOINTS, out / LOG)
         save_language_model(trained, out)
     report = _report(recipe, data, rows, held_out, trainer)
-    write_text(finished, json.dumps(report, indent=2) + "\n")
+    write_text(out / REPORT, json.dumps(report, indent=2) + "\n")
     return report
 
 
 # --- 1 to 3: rows and windows --------------------------------------------------------------------
 
 
-def _both_limits(recipe: SftRecipe) -> int | None:
-    """Rows of each split that have to be read."""
-    limits = recipe.data.limit, recipe.data.eval_limit
-    return None if None in limits else max(limit for limit in limits if limit is not None)
+def _open_data(recipe: SftRecipe, tokenizer: Path) -> TrainingData:
+    """The rows of both splits, as many of each as either limit asks."""
+    own = recipe.data
+    limits = own.limit, own.eval_limit
+    return open_data(
+        own.dataset,
+        own.variant,
+        tokenizer,
+        source=own.source,
+        splits=[split for split in (own.train_split, own.eval_split) if split],
+        relabel=own.relabel,
+        limit=None if None in limits else max(limit for limit in limits if limit is not None),
+    )
 
 
-def _encode(
-    data: TrainingData, split: str, limit: int | None, template: ChatTemplate
-) -> EncodedRows:
-    return encode_rows(data.rows(split).slice(0, limit), template)
+def _encode_splits(
+    recipe: SftRecipe, data: TrainingData, template: ChatTemplate
+) -> tuple[EncodedRows, EncodedRows]:
+    """The rows to train on and those to evaluate on: none without a split for them.
+
+    Raises UsageError where there is nothing to train on, and for an evaluation split that is not
+    there, unless it is the one that a recipe has when it names none.
+    """
+    own = recipe.data
+    rows = encode_rows(data.rows(own.train_split).slice(0, own.limit), template)
+    if not rows.rows:
+        raise UsageError(f"{data.name}: no row to train on is left; dropped: {rows.dropped}")
+    unnamed = DataSection.model_fields["eval_split"].default
+    if not own.eval_split or (own.eval_split == unnamed and unnamed not in data.tables):
+        return rows, EncodedRows([], {})
+    return rows, encode_rows(data.rows(own.eval_split).slice(0, own.eval_limit), template)
 
 
-def _cut(recipe: SftRecipe, rows: list[EncodedRow]) -> list[Window]:
-    """The windows of all rows. Raises UsageError where no prompt leaves room for a completion."""
+def _cut(recipe: SftRecipe, rows: list[EncodedRow], trained: LanguageModel) -> list[Window]:
+    """The windows of all rows. Raises UsageError where no prompt leaves room for a completion, or
+    a window has positions that the model has not."""
     windows = [
         window
         for row in rows
@@ -117,45 +140,27 @@ def _cut(recipe: SftRecipe, rows: list[EncodedRow]) -> list[Window]:
             f"context {recipe.context}: the shortest prompt has {shortest} tokens, so that no "
             "completion fits; set context higher"
         )
+    needed = max((window.positions for window in windows), default=0)
+    has = getattr(trained.model.config, "max_position_embeddings", None)
+    if isinstance(has, int) and has < needed:
+        raise UsageError(
+            f"model {recipe.model}: has {has:,} positions, and a window of a trace needs "
+            f"{needed:,}; set context to {has} or lower, and long_rows to truncate"
+        )
     return windows
 
 
 # --- 4: the model ------------------------------------------------------------------------------
 
 
-def _find_device(name: str) -> str:
-    """The device, which is the first GPU where it is one: that is what transformers trains on."""
-    device = find_device(name)
-    if device.startswith("cuda") and device != "cuda:0":
-        raise UsageError(
-            f"device {name!r}: transformers trains on the first GPU that it sees; set "
-            f"CUDA_VISIBLE_DEVICES={device.partition(':')[2]} and device to cuda"
-        )
-    return device
-
-
-def _require_packages() -> None:
-    """Raises ProgdataError where the extra `train` is not installed."""
-    for package in ("torch", "transformers", "accelerate", "peft"):
-        if find_spec(package) is None:
-            raise missing_extra(package, "train")
-
-
-def _be_quiet() -> None:
-    """Keep the bars and warnings of transformers and PEFT out of the terminal."""
-    from transformers.utils import logging
-
-    warnings.filterwarnings("ignore", "Setting `save_embedding_layers`")  # as they have to be
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
-def _model_folder(recipe: SftRecipe) -> Path:
-    """The folder of the model; random weights need no more than its config and tokenizer."""
+def _find_model(recipe: SftRecipe) -> ModelFiles:
+    """The model; random weights need no more than a folder with its config and tokenizer."""
     folder = Path(recipe.model)
-    if recipe.init == "random" and (folder / "config.json").is_file():
-        return folder
-    return find_model(recipe.model).folder
+    if recipe.init == "pretrained" or not (folder / "config.json").is_file():
+        return find_model(recipe.model)
+    files = existing(folder, ("config.json", "tokenizer.json"))
+    shape = "\n".join(f"{path.name} {sha256_of(path)}" for path in files)
+    return ModelFiles(folder.name, hashlib.sha256(shape.encode()).hexdigest(), folder)
 
 
 def _load(
@@ -197,29 +202,29 @@ def _make_mask(recipe: SftRecipe, data: TrainingData, trained: LanguageModel) ->
             f"{recipe.context}, which mask.mode attention would undo; set mask.mode to token"
         )
     stand_in = find_stand_in(trained.tokenizer, recipe.mask.stand_in) if mode == "token" else 0
-    return LabelMask(mode, recipe.mask.schedule, recipe.mask.max, recipe.seed, stand_in)
+    highest = recipe.mask.highest(data.variant.mask_max)
+    return LabelMask(mode, recipe.mask.schedule, highest, recipe.seed, stand_in)
 
 
 def _make_trainer(
     recipe: SftRecipe,
     trained: LanguageModel,
-    data: TrainingData,
-    rows: list[EncodedRow],
-    held_out: list[EncodedRow],
+    windows: list[Window],
+    held_out: list[Window],
+    mask: LabelMask,
     out: Path,
     display: Display,
 ) -> "WeightedTrainer":
     from progdata.training_refs.weighted_trainer import WeightedTrainer
 
-    evaluated = _cut(recipe, held_out)
     return WeightedTrainer(
         model=trained.model,
-        args=_arguments(recipe, trained, out, evaluate=bool(evaluated)),
-        train_dataset=_cut(recipe, rows),
-        eval_dataset=evaluated or None,
+        args=_arguments(recipe, trained, out, evaluate=bool(held_out)),
+        train_dataset=windows,
+        eval_dataset=held_out or None,
         label_weight=recipe.loss.label_weight,
         group_by_length=recipe.group_by_length,
-        mask=_make_mask(recipe, data, trained),
+        mask=mask,
         log=out / LOG,
         display=display,
     )

@@ -21,13 +21,18 @@ class LossSection(Section):
 class MaskSection(Section):
     """How labels are hidden from later positions; `auto`: attention for variants that mask.
 
+    `max`: the highest probability; None is the variant's own, or MASK_MAX where it masks nothing.
     `stand_in`: the token that `token` puts in place of a hidden one.
     """
 
     mode: Literal["auto", "none", "attention", "token"] = "auto"
     schedule: Schedule = "cosine"
-    max: float = Field(default=MASK_MAX, ge=0, le=1)
+    max: float | None = Field(default=None, ge=0, le=1)
     stand_in: str = "?"
+
+    def highest(self, of_variant: float) -> float:
+        """The highest probability, for a variant with this `mask_max`."""
+        return self.max if self.max is not None else of_variant or MASK_MAX
 
 
 class SftRecipe(TrainRecipe):
@@ -65,4 +70,8 @@ class SftRecipe(TrainRecipe):
             )
         if self.long_rows == "windows" and self.overlap >= self.context:
             raise ValueError(f"overlap {self.overlap} is not below context {self.context}")
+        if self.long_rows == "windows" and self.overlap < 1:
+            raise ValueError(
+                "overlap 0: the first target of a window would follow the prompt; set 1 or more"
+            )
         return self

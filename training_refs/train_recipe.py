@@ -1,7 +1,6 @@
 """Recipes of trainers: what they share, how they are read, and the folder that a run fills."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +11,13 @@ from progdata.builders.atomic import write_text
 from progdata.builders.errors import UsageError
 from progdata.builders.nearest import did_you_mean
 from progdata.releases.outputs import refuse_file
+from progdata.releases.recipe import NOT_YAML, read_yaml
 from progdata.releases.recipe_sections import Section
 
 RECIPE_FILE = "recipe.yaml"
+
+SHIPPED = "train"
+"""The folder of recipes/ with the recipes of trainers."""
 
 _ORDER = {"extra_forbidden": 0, "missing": 2}
 _OPTIONS = {"data": "--dataset", "data.dataset": "--dataset", "model": "--model"}
@@ -30,7 +33,7 @@ class DataSection(Section):
     variant: str = "clean"
     source: str = "hub"
     train_split: str = "train"
-    eval_split: str = "validation"
+    eval_split: str | None = "validation"
     limit: int | None = Field(default=None, ge=1)
     eval_limit: int | None = Field(default=None, ge=1)
     relabel: bool = False
@@ -51,7 +54,7 @@ def load_recipe(kind: type[R], path: str, settings: Sequence[str] = ()) -> R:
     `settings`: values on top, each `field=value` or `section.field=value` with the value in YAML.
     Raises UsageError that names the file and the field that is wrong.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path, SHIPPED)
     for setting in settings:
         _set(content, setting)
     try:
@@ -68,7 +71,11 @@ def begin_run(recipe: TrainRecipe, out: Path) -> None:
     refuse_file(out, "name a folder with --out")
     own, file = recipe_text(recipe), out / RECIPE_FILE
     if file.is_file():
-        differing = _differing(yaml.safe_load(file.read_text("utf-8")), recipe.model_dump())
+        try:
+            held = yaml.safe_load(file.read_text("utf-8"))
+        except NOT_YAML as error:
+            raise UsageError(f"{file}: not YAML; choose another --out, or delete it") from error
+        differing = _differing(held, recipe.model_dump())
         if differing:
             raise UsageError(
                 f"{out}: holds a run with another {', '.join(differing)}; "
@@ -86,32 +93,6 @@ def recipe_text(recipe: TrainRecipe) -> str:
     return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
 
 
-def shipped_recipes() -> list[str]:
-    """The names of the trainers' recipes that come with the package."""
-    folder = files("progdata").joinpath("recipes", "train")
-    return sorted(
-        own.name.removesuffix(".yaml") for own in folder.iterdir() if own.name.endswith(".yaml")
-    )
-
-
-def _read_yaml(path: str) -> dict[str, Any]:
-    file = Path(path)
-    if not file.exists() and path in shipped_recipes():
-        file = Path(str(files("progdata").joinpath("recipes", "train", f"{path}.yaml")))
-    try:
-        content = yaml.safe_load(file.read_text("utf-8"))
-    except OSError as error:
-        known = ", ".join(shipped_recipes())
-        raise UsageError(
-            f"{path}: {error.strerror or error}; give a YAML file or one of: {known}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: expected fields and values, found {type(content).__name__}")
-    return content
-
-
 def _set(content: dict[str, Any], setting: str) -> None:
     """Put one `section.field=value` on top of a recipe."""
     name, equals, value = setting.partition("=")
@@ -124,7 +105,7 @@ def _set(content: dict[str, Any], setting: str) -> None:
         inner[section] = inner = dict(held) if isinstance(held, dict) else {}
     try:
         inner[field] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except NOT_YAML as error:
         raise UsageError(f"--set {setting}: the value is not YAML") from error
 
 

@@ -40,7 +40,8 @@ class TrainingData:
     """The tables of one variant by split, columns as in `schema.VARIANT`.
 
     `name`: the folder, or org/name@1.2.0. `grammar`: how the variant writes its markers.
-    `relabelled`: whether labels were made anew for the trainer's tokenizer.
+    `relabelled`: whether labels were made anew for the trainer's tokenizer. `splits`: all that the
+    dataset has, of which `tables` has those that were asked for.
     """
 
     name: str
@@ -49,13 +50,15 @@ class TrainingData:
     grammar: MarkerGrammar
     tables: dict[str, pa.Table]
     relabelled: bool
+    splits: tuple[str, ...] = ()
 
     def rows(self, split: str) -> pa.Table:
         """The rows of a split. Raises UsageError where the dataset has none of that name."""
         if split not in self.tables:
+            known = self.splits or tuple(self.tables)
             raise UsageError(
-                f"{self.name}: no split {split!r}{did_you_mean(split, self.tables)}; "
-                f"it has: {', '.join(self.tables) or 'none'}"
+                f"{self.name}: no split {split!r}{did_you_mean(split, known)}; "
+                f"it has: {', '.join(known) or 'none'}"
             )
         return self.tables[split]
 
@@ -107,6 +110,7 @@ def open_data(
         replace_style(grammar, own.special),
         tables,
         relabelled=differs,
+        splits=tuple(copy.lock.splits),
     )
 
 

@@ -36,7 +36,8 @@ MAX_TOKENS = 32
 
 @dataclass(frozen=True)
 class AskedModel:
-    """Who is asked, and how; `tokenizer`: the model's own, needed with the engine `openai`."""
+    """Who is asked, and how; `tokenizer`: the model's own, needed with the engine `openai`;
+    `revision`: which weights such a server has."""
 
     model: str
     engine: EngineName
@@ -44,10 +45,15 @@ class AskedModel:
     options: EngineOptions
     tokenizer: str | None = None
     seed: int = 0
+    revision: str | None = None
 
     def check(self) -> None:
         """Raises UsageError for options that contradict one another."""
         check_options(self.engine, self.options)
+        if self.revision is not None and self.engine != "openai":
+            raise UsageError(
+                "--revision is of the engine openai; elsewhere --model NAME@REVISION names it"
+            )
         if self.engine == "openai" and self.tokenizer is None:
             raise UsageError(
                 "a server can go on with an answer only where it is given token ids; name the "
@@ -83,7 +89,7 @@ def predict_afresh(
     """
     asked.check()
     tokenizer = asked.tokenizer if asked.engine == "openai" else None
-    subject = find_subject(asked.model, asked.engine, tokenizer)
+    subject = find_subject(asked.model, asked.engine, tokenizer, asked.revision)
     places: list[tuple[int, str | None]] = []
     unanswered: Tally[str] = Tally()
     positions = sum(len(own.ends) for own in texts.values())

@@ -33,7 +33,8 @@ def weighted_loss(
     targets = labels[:, 1:]
     chosen = targets != IGNORED
     shown = is_label[:, 1:][chosen]
-    # Only the logits of targets are made float32: prompts and padding would double the memory.
+    # In float32 whatever the model computes in. Under bf16 accelerate has made all logits float32
+    # before; elsewhere only those of targets are copied.
     scores = logits[:, :-1][chosen]
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     losses = cross_entropy(scores, targets[chosen], reduction="none")

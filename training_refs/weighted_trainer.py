@@ -70,12 +70,13 @@ class WeightedTrainer(Trainer):
         self._sums = torch.zeros(4, dtype=torch.float64)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """The order of the rows: at random, or those of a step by their length."""
+        """The order of the rows: at random, or those of a step by the length of their thinking,
+        which gives all variants of a build the same order."""
         if not self._group_by_length:
             return super()._get_train_sampler(train_dataset)
         rows: Any = train_dataset if train_dataset is not None else self.train_dataset
         step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroups([len(row.input_ids) for row in rows], step, self.args.seed)
+        return LengthGroups([own.row.num_tokens for own in rows], step, self.args.seed)
 
     def compute_loss(
         self,

@@ -40,6 +40,11 @@ class Window:
         return np.append(np.arange(start), start + np.arange(self.first, self.end))
 
     @property
+    def positions(self) -> int:
+        """How many positions a model must have for this window."""
+        return len(self.row.prompt) + self.end
+
+    @property
     def labels(self) -> NDArray[np.int64]:
         """The input ids, -100 for those that are no target."""
         labels = self.input_ids.astype(np.int64)
