@@ -60,11 +60,11 @@ SCALES = {
         vocabulary=2_048,
         steps=320,
         grpo_steps=24,
-        problems=150,
+        problems=120,
         samples=2,
         max_tokens=480,
         probed=300,
-        rolled_out=16,
+        rolled_out=12,
         device="cpu",
     ),
     "gpu": Scale(

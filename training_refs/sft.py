@@ -1,6 +1,6 @@
 """Supervised fine-tuning on marked traces (paper 000, section 5.1), from top to bottom.
 
-    progdata train sft --config sft --set data.dataset=./out --set model=org/name --out ./run
+    progdata train sft --dataset progdata-out --model org/name --out run
 
 1. read a variant of a build or release        (training_data)
 2. render prompts, tokenise completions        (encoded_rows)
