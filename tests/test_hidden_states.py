@@ -107,7 +107,7 @@ def test_a_template_that_alters_the_question_is_refused(small_model, tmp_path):
     text = file.read_text("utf-8")
     assert "message['content']" in text
     file.write_text(text.replace("message['content']", "message['content']|upper"), "utf-8")
-    with pytest.raises(PromptRefused, match="question_altered_by_template"):
+    with pytest.raises(PromptRefused, match="turn_left_out"):
         tokenise_trace(load_chat_template(folder), ProbedTrace((("user", "What is it?"),), "Well"))
 
 
