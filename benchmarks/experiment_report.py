@@ -42,6 +42,7 @@ def write_report(work: Path, facts: Report, path: Path) -> None:
         _head(facts, trained, work),
         _errors(evals, own_lengths),
         _verdict(evals, own_lengths),
+        _reasons(work, evals, own_lengths, logs["special"]),
         _behaviour(evals),
         _changes(work, evals),
         _losses(logs, plots.name),
@@ -155,6 +156,39 @@ def _verdict(evals: Mapping[str, Report], own_lengths: Mapping[str, Report]) -> 
     if missing:
         said += f" No marker of {', '.join(missing)} could be scored."
     return f"Model minus baseline, raw, before the end, paired:\n\n{_table(header, rows)}\n\n{said}"
+
+
+def _reasons(
+    work: Path,
+    evals: Mapping[str, Report],
+    own_lengths: Mapping[str, Report],
+    special: Sequence[Report],
+) -> str:
+    """What lies behind a baseline that is not beaten: impossible labels, lengths that are so alike
+    that the position tells most of it, tokens that are hardly trained."""
+    label_loss = [own["eval_label_loss"] for own in special if "eval_label_loss" in own][-1]
+    rows = []
+    for run, report in evals.items():
+        part, own = (_part(one, "before_end") for one in (report, own_lengths[run]))
+        labels = pl.read_parquet(work / "evals" / run / "markers.parquet", columns=["label"])
+        lengths = report["reports"]["thinking_tokens"]
+        clipped = [
+            _interval(one["baselines"]["survival"]["difference"]["clip"]["macro"])
+            for one in (part, own)
+        ]
+        over = int((labels["label"] > 100).sum())
+        between = f"{_number(lengths['p5'])} to {_number(lengths['p95'])}"
+        rows.append([f"`{run}`", over, labels["label"].max(), *clipped, between])
+    header = ["", "labels over 100", "highest label", "clipped, - survival curve",
+              "clipped, - survival curve, own lengths", "thinking tokens, p5 to p95"]  # fmt: skip
+    return (
+        "Why a baseline is not beaten: a few labels far over 100 carry the raw error of a model "
+        "that has them\n(clipped to 100 they cost little); and the nearer the lengths of a model's "
+        "samples are to one another, the\nmore the position alone says about them to a baseline "
+        "that knows these lengths. A label of\n`special` is one of 101 tokens whose rows begin "
+        f"untrained: its held-out loss is {label_loss:.2f} nats after these steps,\nand "
+        f"{np.log(101):.2f} for a guess.\n\n" + _table(header, rows)
+    )
 
 
 def _below_zero(estimate: Report) -> bool:

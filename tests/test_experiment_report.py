@@ -95,6 +95,11 @@ def test_a_model_that_loses_is_told_plainly(written):
     assert "`clean`" not in said
 
 
+def test_why_is_told_by_numbers(written):
+    line = next(own for own in written.splitlines() if own.startswith(f"| `{LOSER}` | 0 | 50 |"))
+    assert re.search(r"\(.* to .*\)", line)
+
+
 def test_the_difference_of_two_runs_is_paired_by_problem(work):
     from experiment_report import _difference, _errors_by_problem
 
