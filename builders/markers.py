@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 LABELS = range(101)
 """The labels of a marker: whole percents."""
@@ -147,6 +148,34 @@ def strip(text: str, grammar: MarkerGrammar = DEFAULT) -> str:
     """
     stripped = grammar.pattern.sub("", text) if grammar.opening in text else text
     return unescape(stripped, grammar) if grammar.escaped else stripped
+
+
+@dataclass(frozen=True)
+class Unmarked:
+    """A text without its markers, as `strip` gives it; its markers, with their places in the marked
+    text; and for each the character of `text` before which it stood (`ends`)."""
+
+    text: str
+    markers: list[Marker]
+    ends: list[int]
+
+
+def unmark(text: str, grammar: MarkerGrammar = DEFAULT) -> Unmarked:
+    """Take the markers out of a text, and keep where they stood.
+
+    >>> unmark("ab<progressbar>5%</progressbar>c").ends
+    [2]
+    """
+    markers = find_markers(text, grammar)
+    pieces = cut_markers(text, [own.start for own in markers], [own.end for own in markers])
+    if grammar.escaped:
+        pieces = [unescape(piece, grammar) for piece in pieces]
+    return Unmarked("".join(pieces), markers, list(accumulate(map(len, pieces[:-1]))))
+
+
+def cut_markers(text: str, starts: Sequence[int], ends: Sequence[int]) -> list[str]:
+    """The text before, between and after the markers at these spans."""
+    return [text[a:b] for a, b in zip([0, *ends], [*starts, len(text)], strict=True)]
 
 
 def escape(text: str, grammar: MarkerGrammar = DEFAULT) -> str:

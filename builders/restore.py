@@ -4,7 +4,6 @@ Nothing but the base table's own columns is lost by marking, so a published vari
 label again with another tokenizer, segmenter or noise.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from progdata.builders.base_table import list_column, spans
-from progdata.builders.markers import MarkerGrammar, escape_offsets, unescape
+from progdata.builders.markers import MarkerGrammar, cut_markers, escape_offsets, unescape
 from progdata.builders.schema import BASE
 from progdata.builders.thinking import split_completion
 
@@ -45,11 +44,6 @@ def marker_spans(table: pa.Table, grammar: MarkerGrammar) -> MarkerSpans:
         labels.field("start").to_numpy().astype(np.int64) - len(grammar.opening),
         labels.field("end").to_numpy().astype(np.int64) + len(grammar.closing),
     )
-
-
-def cut_markers(text: str, starts: Sequence[int], ends: Sequence[int]) -> list[str]:
-    """The text before, between and after the markers at these spans."""
-    return [text[a:b] for a, b in zip([0, *ends], [*starts, len(text)], strict=True)]
 
 
 def restore_base(table: pa.Table, grammar: MarkerGrammar) -> pa.Table:

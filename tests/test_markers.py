@@ -20,6 +20,7 @@ from progdata.builders.markers import (
     special_tokens,
     strip,
     unescape,
+    unmark,
 )
 
 DEFAULT = MarkerGrammar()
@@ -78,6 +79,16 @@ def test_inserted_markers_are_found_and_stripped_again(grammar, data):
     before = itertools.accumulate((m.end - m.start for m in found), initial=0)
     assert [m.start - size for m, size in zip(found, before, strict=False)] == ends
     assert strip(marked, grammar) == text
+
+
+@each_grammar
+@fewer
+@given(data=st.data())
+def test_unmark_gives_the_text_and_where_its_markers_stood(grammar, data):
+    text, ends, given_labels = data.draw(marked_texts(grammar))
+    found = unmark(insert(text, ends, given_labels, grammar), grammar)
+    assert (found.text, found.ends) == (text, ends)
+    assert [marker.label for marker in found.markers] == given_labels
 
 
 @given(data=st.data())
@@ -142,6 +153,18 @@ def test_notices_special_tokens_that_stand_in_a_text():
 @given(text=texts)
 def test_a_text_that_holds_no_tag_holds_no_marker(text):
     assert holds_markers(text) or not find_markers(text)
+
+
+@given(text=texts, at=st.integers(0, 50), label=st.sampled_from(LABELS))
+def test_unmark_gives_an_escaped_text_back_as_strip_does(text, at, label):
+    grammar = MarkerGrammar(escaped=True)
+    at = min(at, len(text))
+    before, after = escape(text[:at], grammar), escape(text[at:], grammar)
+    assume(escape(text, grammar) == before + after)
+    marked = f"{before}{grammar.render(label)}{after}"
+    found = unmark(marked, grammar)
+    assert found.text == strip(marked, grammar) == text
+    assert found.ends == [at]
 
 
 @each_grammar

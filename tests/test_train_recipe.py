@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from progdata.builders.errors import UsageError
+from progdata.releases.recipe import load_recipe as load_build_recipe
 from progdata.releases.recipe import shipped_recipes
 from progdata.training_refs.grpo import GrpoRecipe
 from progdata.training_refs.probe import ProbeRecipe
@@ -37,6 +38,12 @@ def test_a_recipe_of_each_trainer_is_shipped(name):
 def test_the_recipes_of_the_experiment_can_be_read(name):
     path = Path(__file__).resolve().parent.parent / "recipes" / "experiment" / f"{name}.yaml"
     assert load_recipe(KINDS[name], str(path)).lora is None
+
+
+def test_the_data_of_the_experiment_can_be_read():
+    path = Path(__file__).resolve().parent.parent / "recipes" / "experiment" / "data.yaml"
+    names = [variant.name for variant in load_build_recipe(str(path)).build_variants()]
+    assert names == ["clean", "noisy", "special", "masked"]
 
 
 @pytest.mark.parametrize("name", KINDS)

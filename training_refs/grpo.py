@@ -1,6 +1,6 @@
 """GRPO on rewards for progress, report frequency and correctness (paper 000, section 5.1).
 
-    progdata train grpo --config grpo --set data.dataset=BUILD --set model=MODEL --out RUN
+    progdata train grpo --dataset BUILD --model MODEL --out RUN
 
 Read it from `train` downwards: prompts, rewards, stages of rising context, what is saved. The
 algorithm is TRL's `GRPOTrainer`; here is what surrounds it. RUN holds `recipe.yaml`, `begun.json`

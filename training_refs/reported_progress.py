@@ -7,14 +7,14 @@ equation 2). It is known only where the thinking is finished, with one `</think>
 from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from progdata.builders.columns import Fields, RowRefused, read_fields
-from progdata.builders.markers import Marker, MarkerGrammar, find_markers, strip, unescape
+from progdata.builders.markers import MarkerGrammar, cut_markers, find_markers, strip, unmark
 from progdata.builders.progress import count_joint
 from progdata.builders.schema import problem_id, trace_id
 from progdata.builders.shard_rows import read_rows
@@ -155,20 +155,15 @@ def _parse(completion: str, grammar: MarkerGrammar, count_markers: bool) -> _Par
     except UnusualThinking as unusual:
         unplaced = len(find_markers(completion, grammar))
         return _Parsed(no_truth=str(unusual), unplaced=unplaced, malformed=malformed)
-    markers = find_markers(own.think, grammar)
-    pieces = _pieces(own.think, markers)
-    if grammar.escaped:
-        pieces = [unescape(piece, grammar) for piece in pieces]
-    think = "".join(pieces)
-    ends = list(accumulate(map(len, pieces[:-1])))
+    plain = unmark(own.think, grammar)
     return _Parsed(
         no_truth=None if own.closed else UNFINISHED,
         opening=own.opening,
-        think=think,
-        labels=[marker.label for marker in markers],
-        ends=ends,
-        counted=own.think if count_markers else think,
-        at=[marker.start for marker in markers] if count_markers else ends,
+        think=plain.text,
+        labels=[marker.label for marker in plain.markers],
+        ends=plain.ends,
+        counted=own.think if count_markers else plain.text,
+        at=[marker.start for marker in plain.markers] if count_markers else plain.ends,
         outside=len(find_markers(own.response, grammar)),
         malformed=malformed,
     )
@@ -182,19 +177,12 @@ def count_malformed(text: str, grammar: MarkerGrammar) -> int:
     2
     """
     found = 0
-    for piece in _pieces(text, find_markers(text, grammar)):
+    markers = find_markers(text, grammar)
+    for piece in cut_markers(text, [m.start for m in markers], [m.end for m in markers]):
         opened, *others = piece.split(grammar.opening)
         found += opened.count(grammar.closing) + len(others)
         found += sum(max(own.count(grammar.closing) - 1, 0) for own in others)
     return found
-
-
-def _pieces(text: str, markers: Sequence[Marker]) -> list[str]:
-    """The text between markers; one piece more than there are markers."""
-    starts = [0, *(marker.end for marker in markers)]
-    return [
-        text[a:b] for a, b in zip(starts, [*(m.start for m in markers), len(text)], strict=True)
-    ]
 
 
 def _read(

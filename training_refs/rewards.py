@@ -9,13 +9,13 @@ said. No reward raises for what is in a completion.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from progdata.builders.markers import DEFAULT, Marker, MarkerGrammar, find_markers, strip, unescape
+from progdata.builders.markers import DEFAULT, MarkerGrammar, find_markers, strip, unmark
 from progdata.builders.progress import count_joint
 from progdata.builders.thinking import UnusualThinking, split_completion
 from progdata.builders.tokenizer import Counter
@@ -72,26 +72,16 @@ def read_reports(completion: str, tokens: Counter, grammar: MarkerGrammar = DEFA
         parts = split_completion(text)
     except UnusualThinking:
         return Reports([], None, [], len(find_markers(text, grammar)))
-    inside = find_markers(parts.think, grammar)
     outside = len(find_markers(parts.response, grammar))
-    pieces = _between(parts.think, inside)
-    if grammar.escaped:
-        pieces = [unescape(piece, grammar) for piece in pieces]
-    content = "".join(pieces)
-    content_ends = list(accumulate(len(piece) for piece in pieces[:-1]))
-    begins = [len(parts.opening) + own.start for own in inside]
-    starts = tokens.starts([content, text])
-    before = count_joint([content, text], [content_ends, begins], starts).token_ends.tolist()
+    own = unmark(parts.think, grammar)
+    begins = [len(parts.opening) + marker.start for marker in own.markers]
+    starts = tokens.starts([own.text, text])
+    before = count_joint([own.text, text], [own.ends, begins], starts).token_ends.tolist()
     total = int(starts.per_text()[0])
     known = parts.closed and total > 0
-    truths = [count / total for count in before[: len(inside)]] if known else None
-    return Reports([own.label for own in inside], truths, before[len(inside) :], outside)
-
-
-def _between(text: str, markers: Sequence[Marker]) -> list[str]:
-    """What stands before, between and after the markers of a text."""
-    cuts = [0, *(cut for own in markers for cut in (own.start, own.end)), len(text)]
-    return [text[start:end] for start, end in zip(cuts[::2], cuts[1::2], strict=True)]
+    truths = [count / total for count in before[: len(begins)]] if known else None
+    labels = [marker.label for marker in own.markers]
+    return Reports(labels, truths, before[len(begins) :], outside)
 
 
 def progress_accuracy(

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from progdata.builders.markers import MarkerGrammar, unescape
+from progdata.builders.markers import MarkerGrammar, cut_markers, unescape
 from progdata.builders.progress import Mode, Rounding, count_joint, segment, segment_sum
-from progdata.builders.restore import cut_markers, marker_spans
+from progdata.builders.restore import marker_spans
 from progdata.builders.schema import trace_id
 from progdata.builders.segmenters import SegmentFunction
 from progdata.builders.thinking import CLOSE
